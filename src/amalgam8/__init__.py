@@ -1,0 +1,1 @@
+"""Amalgam8: services call each other by content and by version."""

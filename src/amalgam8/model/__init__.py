@@ -1,0 +1,1 @@
+"""The nouns: instances, rules, callers, reports and errors. Frozen, validated, no I/O."""

@@ -1,0 +1,178 @@
+"""The one error tree.
+
+    A8Error
+    ├── InvalidInput          the caller's mistake; never stored, never retried
+    │   ├── InvalidJson       the body is no JSON, or a member has the wrong type
+    │   ├── InvalidRule       a rule breaks the language; one Problem per finding
+    │   ├── NoRules           a rules document without rules
+    │   ├── InvalidInstance   a registration that cannot be taken
+    │   ├── InvalidQuery      a query parameter or filter
+    │   ├── InvalidReport     a sidecar's status report
+    │   ├── InvalidSetting    a flag, variable or file entry
+    │   └── ProtocolMismatch  the two ends speak different stream protocols
+    ├── NotFound              nothing of that name
+    │   ├── RuleNotFound, ServiceNotFound, InstanceNotFound
+    │   └── InstanceGone      the lease is not known (any more): register again
+    ├── Conflict              the state forbids it
+    │   ├── RuleExists, RuleElsewhere
+    │   └── Superseded        somebody else wrote first
+    ├── Refused               understood, and not allowed
+    │   ├── CapacityExceeded, NotYourSidecar
+    │   └── NotAuthorized
+    ├── Limit                 more than a stated limit
+    │   ├── BodyTooLarge, TooManyRules, TooManyWatchers
+    └── Unavailable           the other side cannot be used just now; try again
+        ├── StoreUnavailable, Unreachable
+        └── BadAnswer         the other side answered something unexpected
+
+``code`` is stable and documented; HTTP statuses stand in one table in ``amalgam8.web.errors``.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One finding in a document: where it is (a JSON path such as ``$.rules[0].priority``) and why."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class A8Error(Exception):
+    """Root of all errors that this project raises on purpose. ``str(error)`` is fit for a person."""
+
+    code: ClassVar[str] = "internal"
+
+
+class InvalidInput(A8Error):
+    code = "invalid_input"
+
+
+class InvalidJson(InvalidInput):
+    code = "invalid_json"
+
+
+class InvalidRule(InvalidInput):
+    """Raised with every problem of a request at once."""
+
+    code = "invalid_rule"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        shown = "; ".join(str(problem) for problem in self.problems[:20])
+        more = len(self.problems) - 20
+        super().__init__(shown + (f"; and {more} more" if more > 0 else ""))
+
+
+class NoRules(InvalidInput):
+    code = "no_rules_provided"
+
+
+class InvalidInstance(InvalidInput):
+    code = "invalid_instance"
+
+
+class InvalidQuery(InvalidInput):
+    code = "invalid_query"
+
+
+class InvalidReport(InvalidInput):
+    code = "invalid_report"
+
+
+class InvalidSetting(InvalidInput):
+    code = "invalid_setting"
+
+
+class ProtocolMismatch(InvalidInput):
+    code = "protocol_mismatch"
+
+
+class NotFound(A8Error):
+    code = "not_found"
+
+
+class RuleNotFound(NotFound):
+    code = "rule_not_found"
+
+
+class ServiceNotFound(NotFound):
+    code = "service_not_found"
+
+
+class InstanceNotFound(NotFound):
+    code = "instance_not_found"
+
+
+class InstanceGone(NotFound):
+    code = "instance_gone"
+
+
+class Conflict(A8Error):
+    code = "conflict"
+
+
+class RuleExists(Conflict):
+    code = "rule_exists"
+
+
+class RuleElsewhere(Conflict):
+    code = "rule_elsewhere"
+
+
+class Superseded(Conflict):
+    code = "superseded"
+
+
+class Refused(A8Error):
+    code = "refused"
+
+
+class CapacityExceeded(Refused):
+    code = "capacity_exceeded"
+
+
+class NotYourSidecar(Refused):
+    code = "not_your_sidecar"
+
+
+class NotAuthorized(Refused):
+    code = "auth_not_authorized"
+
+
+class Limit(A8Error):
+    code = "limit"
+
+
+class BodyTooLarge(Limit):
+    code = "body_too_large"
+
+
+class TooManyRules(Limit):
+    code = "too_many_rules"
+
+
+class TooManyWatchers(Limit):
+    code = "too_many_watchers"
+
+
+class Unavailable(A8Error):
+    code = "unavailable"
+
+
+class StoreUnavailable(Unavailable):
+    code = "store_unavailable"
+
+
+class Unreachable(Unavailable):
+    code = "unreachable"
+
+
+class BadAnswer(Unavailable):
+    code = "bad_answer"

@@ -1,0 +1,40 @@
+"""What a sidecar tells the controller about itself: what its *proxy* confirmed.
+
+Wire format: ``PUT /v1/sidecars/{id}`` (``docs/reference/controller-api.md``). Refuses to judge: whether
+that is the newest state is the controller's to say.
+"""
+
+import msgspec
+
+
+class PlanStamp(msgspec.Struct, frozen=True):
+    """The Plan that the proxy confirmed: the controller's revision and hash as its stream gave them."""
+
+    revision: int = 0
+    hash: str = ""
+
+
+class RegistryStamp(msgspec.Struct, frozen=True):
+    """The state of the instances that the proxy confirmed."""
+
+    epoch: str = ""
+    revision: int = 0
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """A destination whose configuration the proxy refused, with the proxy's own words."""
+
+    destination: str
+    reason: str
+
+
+class SidecarReport(msgspec.Struct, frozen=True):
+    """One report, sent on every change and every 15 s."""
+
+    key: str
+    service: str
+    tags: tuple[str, ...] = ()
+    proxy: str = ""
+    plan: PlanStamp = PlanStamp()
+    registry: RegistryStamp = RegistryStamp()
+    rejected: tuple[Rejection, ...] = ()

@@ -1,0 +1,101 @@
+"""Runs a daemon: settings, logs, signals, one task group, and an orderly end.
+
+``run`` is the only way in. SIGTERM and SIGINT cancel the main task, which then has END_WITHIN seconds to
+tidy up. Mistakes of the user end with one line on standard error and exit code 2, never a traceback.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from amalgam8.model.errors import A8Error, InvalidSetting
+from amalgam8.runtime import logs
+from amalgam8.runtime.settings import HelpWanted, load
+
+T = TypeVar("T")
+
+END_WITHIN = 4.5
+"""Seconds from the signal to the end of the process, at the most."""
+
+_log = logs.Log("service")
+
+
+def run(
+    program: str,
+    settings: type[T],
+    main: Callable[[T, tuple[str, ...]], Coroutine[Any, Any, int]],
+    *,
+    argv: Sequence[str] | None = None,
+    refused: Mapping[str, str] | None = None,
+    command: str = "",
+) -> int:
+    """Load ``settings`` (which has ``log_level`` and ``log_format``), run ``main``, return the exit code."""
+    try:
+        loaded, trailing = load(
+            settings,
+            program,
+            sys.argv[1:] if argv is None else argv,
+            os.environ,
+            refused=refused,
+            command=command,
+        )
+    except HelpWanted as wanted:
+        sys.stdout.write(wanted.text + "\n")
+        return 0
+    except InvalidSetting as error:
+        return _refuse(program, error)
+    logs.configure(getattr(loaded, "log_level", "info"), getattr(loaded, "log_format", "text"))
+    try:
+        return asyncio.run(_until_signal(main(loaded, trailing)))
+    except InvalidSetting as error:
+        return _refuse(program, error)
+    except BaseExceptionGroup as group:
+        if (setting := _only(group, InvalidSetting)) is not None:
+            return _refuse(program, setting)
+        _log.error("the daemon failed", exc_info=group)
+        return 1
+    except A8Error as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        return 1
+
+
+async def _until_signal(main: Coroutine[Any, Any, int]) -> int:
+    """Run ``main``; a signal cancels it, and a second one, or END_WITHIN, ends the process at once."""
+    task = asyncio.ensure_future(main)
+    loop = asyncio.get_running_loop()
+    asked: list[signal.Signals] = []
+
+    def ask(number: signal.Signals) -> None:
+        if asked:
+            os._exit(128 + number)
+        asked.append(number)
+        _log.info("ending", signal=number.name)
+        loop.call_later(END_WITHIN, os._exit, 1)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+        return 0
+
+
+def _refuse(program: str, error: InvalidSetting) -> int:
+    sys.stderr.write(f"{program}: {error}\n")
+    return 2
+
+
+def _only(group: BaseExceptionGroup[BaseException], kind: type[InvalidSetting]) -> InvalidSetting | None:
+    matched, _ = group.split(kind)
+    while matched is not None:
+        first = matched.exceptions[0]
+        if isinstance(first, InvalidSetting):
+            return first
+        matched = first if isinstance(first, BaseExceptionGroup) else None
+    return None

@@ -1,0 +1,54 @@
+"""What the agent asks of a proxy, whichever it is.
+
+The agent sets what it *desires*; the proxy's side says what the proxy process has *confirmed*. Neither
+waits for the other, and a newer desire replaces one that was not confirmed yet. A third proxy is a
+package beside ``envoy`` with a class of this shape, named in ``sidecar.main``.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from amalgam8.model.report import PlanStamp, RegistryStamp, Rejection
+from amalgam8.routing.resolve import Routing
+from amalgam8.runtime.latest import Latest
+
+
+class Stamp(msgspec.Struct, frozen=True):
+    """Which Plan and which state of the registry a Routing was made from."""
+
+    plan: PlanStamp = PlanStamp()
+    registry: RegistryStamp = RegistryStamp()
+
+
+class Desired(msgspec.Struct, frozen=True):
+    """The Routing to follow. A service that did not change is the same object as before."""
+
+    routing: Routing = {}
+    stamp: Stamp = Stamp()
+
+
+class Confirmed(msgspec.Struct, frozen=True):
+    """The newest stamp that the proxy follows in full, but for the destinations in ``rejected``."""
+
+    stamp: Stamp
+    rejected: tuple[Rejection, ...] = ()
+
+
+class Proxy(Protocol):
+    """One proxy process and its configuration."""
+
+    name: str
+    desired: Latest[Desired]
+    confirmed: Latest[Confirmed | None]
+    """None until the process has taken its first configuration."""
+
+    async def run(self) -> None:
+        """Start the process, keep it running and configured; returns only when cancelled, then ends it.
+
+        Raises:
+            InvalidSetting: the proxy cannot start here (no binary, port in use), with a sentence.
+        """
+
+    async def metrics(self) -> bytes:
+        """The proxy's own figures in the Prometheus text format, for the agent's ``/metrics``."""

@@ -1,0 +1,1 @@
+"""The HTTP server side, once for all: requests, errors, limits, event streams, and serving them."""

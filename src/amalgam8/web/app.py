@@ -1,0 +1,218 @@
+"""An ASGI application around a table of routes: ids, limits, content types, errors, compression.
+
+What each API would otherwise repeat stands here: a request id in every answer, a bound on the body, 415
+for anything but JSON, errors in the API's own style, gzip where asked for, and a record of each request
+for metrics. Handlers take a Starlette Request, raise A8Errors and return Responses. Refuses to know any
+route of its own.
+"""
+
+import gzip
+import re
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from amalgam8.model.errors import A8Error, BodyTooLarge
+from amalgam8.runtime.logs import Log
+from amalgam8.web.errors import CODES, ErrorStyle, status_of
+
+GZIP_LEVEL = 1
+METHODS = frozenset({"GET", "POST", "PUT", "DELETE"})
+_PRINTABLE = re.compile(r"[\x21-\x7e]{1,128}")
+
+_log = Log("web")
+
+
+class Served(msgspec.Struct, frozen=True):
+    """One answered request, for metrics; ``route`` is the path of the table, never the path asked for."""
+
+    method: str
+    route: str
+    status: int
+    seconds: float
+
+
+class Api:
+    """The application. ``id_headers`` carry the request id in answers; the first is read from requests."""
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute],
+        *,
+        style: ErrorStyle,
+        body_limit: int,
+        id_headers: Sequence[str] = ("A8-Request-Id",),
+        compress: bool = False,
+        served: Callable[[Served], None] | None = None,
+    ) -> None:
+        self._router = Router(routes, redirect_slashes=False)
+        self._style = style
+        self._body_limit = body_limit
+        self._id_headers = tuple(header.encode() for header in id_headers)
+        self._compress = compress
+        self._served = served
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get(self._id_headers[0].lower(), "")
+        request_id = given if _PRINTABLE.fullmatch(given) else str(uuid.uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, self._extra_headers(request_id), self._compress and _wants_gzip(headers))
+        try:
+            body = await self._body(headers, receive)
+            if scope["method"] not in METHODS:
+                # Starlette answers HEAD wherever GET is; here every other method is a 405 on known paths.
+                scope["method"] = "UNSUPPORTED"
+            await self._router(scope, _once(body, receive), answer.send)
+        except A8Error as error:
+            await self._refuse(answer, status_of(error), error.code, str(error), request_id)
+        except HTTPException as error:
+            code = CODES.get(error.status_code, "refused")
+            await self._refuse(answer, error.status_code, code, _sentence(error, scope), request_id)
+        except Exception as error:
+            _log.error("a request failed", exc_info=error, path=scope["path"], request_id=request_id)
+            await self._refuse(answer, 500, "internal", "Internal Server Error", request_id)
+        if self._served is not None:
+            route = scope.get("route")
+            path = getattr(route, "path", "other")
+            self._served(Served(scope["method"], path, answer.status, time.perf_counter() - started))
+
+    def _extra_headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        extra = [(header, request_id.encode()) for header in self._id_headers]
+        return [*extra, (b"vary", b"Accept-Encoding")] if self._compress else extra
+
+    async def _refuse(self, answer: "_Answer", status: int, code: str, text: str, request_id: str) -> None:
+        if answer.status:  # the answer has begun: all that is left is to cut it
+            raise ConnectionAbortedError(text)
+        await answer.whole(json_response(self._style(code, text, request_id), status))
+
+    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
+        """The whole body, within the limit and of the right type."""
+        announced = headers.get(b"content-length", "0")
+        too_large = BodyTooLarge(f"the body is larger than the limit of {self._body_limit} bytes")
+        if announced.isdigit() and int(announced) > self._body_limit:
+            raise too_large
+        if announced == "0" and b"transfer-encoding" not in headers:
+            return b""
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionAbortedError("the client went away")
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self._body_limit:
+                raise too_large
+            chunks.append(chunk)
+            if not message.get("more_body"):
+                break
+        if size and not _is_json(headers.get(b"content-type", "")):
+            raise HTTPException(415)
+        return b"".join(chunks)
+
+
+class _Answer:
+    """Sends one response, with the extra headers added and compressed where asked."""
+
+    def __init__(self, send: Send, extra: list[tuple[bytes, bytes]], compress: bool) -> None:
+        self._send = send
+        self._extra = extra
+        self._compress = compress
+        self._held: Message | None = None
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._extra]
+            if self._compress and not _streams(message):
+                self._held = message
+                return
+        elif self._held is not None and message["type"] == "http.response.body":
+            start, self._held = self._held, None
+            body = message.get("body", b"")
+            if body and not message.get("more_body"):
+                body = gzip.compress(body, GZIP_LEVEL, mtime=0)
+                start["headers"] = [
+                    *(pair for pair in start["headers"] if pair[0].lower() != b"content-length"),
+                    (b"content-encoding", b"gzip"),
+                    (b"content-length", str(len(body)).encode()),
+                ]
+                message = {**message, "body": body}
+            await self._send(start)
+        await self._send(message)
+
+    async def whole(self, response: Response) -> None:
+        await self.send(
+            {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        )
+        await self.send({"type": "http.response.body", "body": response.body})
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A response whose body is ``value`` as JSON, or no body for None."""
+    body = b"" if value is None else value if isinstance(value, bytes) else msgspec.json.encode(value)
+    return Response(body, status, headers, media_type="application/json; charset=utf-8")
+
+
+def request_id_of(request: Request) -> str:
+    """The id that the answer to this request carries."""
+    return str(request.state.request_id)
+
+
+def _streams(start: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in start["headers"]
+    )
+
+
+def _wants_gzip(headers: dict[bytes, str]) -> bool:
+    for element in headers.get(b"accept-encoding", "").split(","):
+        coding, _, quality = element.partition(";")
+        if coding.strip().lower() == "gzip":
+            return quality.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _is_json(content_type: str) -> bool:
+    kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    charsets = [
+        part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")
+    ]
+    return kind == "application/json" and all(charset in ("utf-8", "utf8") for charset in charsets)
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """Hand the body to the handler once; afterwards wait for the client to go away."""
+    given = False
+
+    async def replay() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _sentence(error: HTTPException, scope: Scope) -> str:
+    path = scope["path"]
+    return {
+        404: f"there is nothing at {path}",
+        405: f"{path} does not take this method",
+        415: "the body must be application/json in UTF-8: set the header Content-Type",
+    }.get(error.status_code, str(error.detail))
