@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import httpcore
@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 
@@ -98,10 +99,14 @@ def serve(routes: Sequence[BaseRoute], mesh: Mesh | None = None) -> None:
     app = Starlette(routes=[*routes, Route("/health", health)], lifespan=lifespan)
     app.router.redirect_slashes = False  # those go to absolute paths, wrong behind a gateway's prefix
 
+    async def until_stopped(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(asyncio.CancelledError):  # stopped with a call under way: no traceback
+            await app(scope, receive, send)
+
     # uvicorn stops cleanly and then raises the signal again, for whoever handled it before.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(
-        app,
+        until_stopped,
         host=os.environ.get("HOST", "127.0.0.1"),
         port=int(port),
         log_level="warning",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import TypeVar
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 from _app import Mesh, UnavailableError, serve, timeout_from
@@ -91,9 +91,9 @@ async def logout(request: Request) -> Response:
 def back(request: Request) -> Response:
     """A redirect to where the user came from, if that is on this host; else to the page next to this one."""
     referer = request.headers.get("referer", "")
-    url = urlsplit(referer)
-    here = url.scheme in ("http", "https") and url.netloc == request.headers.get("host")
-    return RedirectResponse(referer if here else "productpage", 302, headers=NOT_CACHED)
+    here = [f"{scheme}://{request.headers.get('host')}" for scheme in ("http", "https")]
+    is_here = any(referer == origin or referer.startswith(f"{origin}/") for origin in here)
+    return RedirectResponse(referer if is_here else "productpage", 302, headers=NOT_CACHED)
 
 
 def main() -> None:

@@ -23,9 +23,10 @@ def version() -> str:
 
 async def hello(_: Request) -> Response:
     container = os.environ.get("HOSTNAME") or socket.gethostname()
-    response = PlainTextResponse(f"Hello version: {version()}, container: {container}\n")
-    response.set_cookie("version", version())
-    return response
+    cookie = f"version={version()}; Path=/"  # by hand: http.cookies reserves that name
+    return PlainTextResponse(
+        f"Hello version: {version()}, container: {container}\n", headers={"Set-Cookie": cookie}
+    )
 
 
 async def health(_: Request) -> Response:

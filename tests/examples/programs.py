@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -167,7 +167,8 @@ def sidecar() -> Iterator[Sidecar]:
                 if name.lower() not in ("content-length", "date", "server", "connection"):
                     self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(reply.text.encode())
+            with suppress(ConnectionError):  # the caller has given up
+                self.wfile.write(reply.text.encode())
 
         do_GET = do_POST = handle_any  # noqa: N815 (the names that http.server looks for)
 

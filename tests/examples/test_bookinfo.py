@@ -299,6 +299,7 @@ def test_sign_out_clears_the_cookie(bookinfo: Bookinfo) -> None:
         ("http://gateway:32000@elsewhere/", "productpage"),
         ("javascript://gateway:32000/%0aalert(1)", "productpage"),
         ("//gateway:32000/x", "productpage"),
+        ("http://[gateway:32000/x", "productpage"),
     ],
 )
 def test_redirect_goes_back_but_never_to_another_host(
@@ -410,3 +411,4 @@ def test_sigterm_does_not_wait_for_a_call_that_hangs(bookinfo: Bookinfo, tmp_pat
         client.request("GET", "/reviews")
         wait_until(lambda: len(bookinfo.sidecar.calls("ratings")) == 1)
         assert reviews.terminate() == 0
+        assert "Traceback" not in reviews.log()

@@ -1,0 +1,56 @@
+# Everything starts from a Python of 3.11 or newer; each target installs what it needs.
+#   make demo | test | lint | format | bench | lock | docs
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+WORKERS ?= 2
+PYTEST ?= -n $(WORKERS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-one lint format bench lock docs clean
+
+help:
+	@sed -n 2,2p Makefile | cut -c3-
+
+$(INSTALLED): requirements.lock pyproject.toml tools/venv
+	@echo "installing into $(VENV)"
+	@tools/venv $(PYTHON) $(VENV)
+
+demo: $(INSTALLED)
+	$(BIN)/a8ctl up --demo bookinfo
+
+test-one: $(INSTALLED)
+	$(BIN)/pytest $(PYTEST)
+
+# All tests on the default Python, then on the others of 3.11 and 3.13 that this machine has.
+test: test-one
+	@tools/other-pythons $(BIN)/python | while read -r python version; do \
+	  echo "== Python $$version"; \
+	  $(MAKE) --no-print-directory test-one PYTHON=$$python VENV=.venv-$$version || exit 1; \
+	done
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+
+docs: $(INSTALLED)
+	$(BIN)/python -m tools.reference
+
+# Resolve the newest versions for every supported Python. Kept without addresses of any index.
+lock:
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

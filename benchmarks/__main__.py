@@ -1,0 +1,27 @@
+"""Run the benchmarks: ``python -m benchmarks [NAME…]``."""
+
+import asyncio
+import sys
+
+from benchmarks import propagation
+from benchmarks.figures import machine
+
+BENCHMARKS = {"propagation": propagation.run}
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        sys.stderr.write(f"no benchmark {unknown[0]}; there are {', '.join(BENCHMARKS)}\n")
+        return 2
+    print(machine())
+    for name in names:
+        print(f"\n{name}")
+        for text in asyncio.run(BENCHMARKS[name]()):
+            print("  " + text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
