@@ -1,4 +1,4 @@
-"""Shared by all tests: waiting for conditions, and free ports."""
+"""Shared by all tests: waiting for conditions, free ports, goldens, and what hypothesis may take."""
 
 import asyncio
 import socket
@@ -6,7 +6,24 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import pytest
+from hypothesis import HealthCheck, settings
+
 T = TypeVar("T")
+
+# Machines that run tests are busy: what takes long there says nothing about the code.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-goldens", action="store_true", help="write goldens anew instead of comparing")
+
+
+@pytest.fixture
+def rewrite_goldens(request: pytest.FixtureRequest) -> bool:
+    """Whether goldens are to be written anew."""
+    return bool(request.config.getoption("--rewrite-goldens"))
 
 
 async def eventually(check: Callable[[], Awaitable[T | None]], *, within: float = 10.0, what: str = "") -> T:

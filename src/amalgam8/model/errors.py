@@ -1,29 +1,37 @@
 """The one error tree.
 
-    A8Error
-    ├── InvalidInput          the caller's mistake; never stored, never retried
-    │   ├── InvalidJson       the body is no JSON, or a member has the wrong type
-    │   ├── InvalidRule       a rule breaks the language; one Problem per finding
-    │   ├── NoRules           a rules document without rules
-    │   ├── InvalidInstance   a registration that cannot be taken
-    │   ├── InvalidQuery      a query parameter or filter
-    │   ├── InvalidReport     a sidecar's status report
-    │   ├── InvalidSetting    a flag, variable or file entry
-    │   └── ProtocolMismatch  the two ends speak different stream protocols
-    ├── NotFound              nothing of that name
-    │   ├── RuleNotFound, ServiceNotFound, InstanceNotFound
-    │   └── InstanceGone      the lease is not known (any more): register again
-    ├── Conflict              the state forbids it
-    │   ├── RuleExists, RuleElsewhere
-    │   └── Superseded        somebody else wrote first
-    ├── Refused               understood, and not allowed
-    │   ├── CapacityExceeded, NotYourSidecar
-    │   └── NotAuthorized
-    ├── Limit                 more than a stated limit
-    │   ├── BodyTooLarge, TooManyRules, TooManyWatchers
-    └── Unavailable           the other side cannot be used just now; try again
-        ├── StoreUnavailable, Unreachable
-        └── BadAnswer         the other side answered something unexpected
+    A8Error                       a fault of this program
+    ├── InvalidInput              the caller's mistake; never stored, never retried
+    │   ├── InvalidJson           the body is no JSON, or a member has the wrong type
+    │   ├── InvalidRule           a rule breaks the language; one Problem per finding
+    │   ├── NoRules               a rules document without rules
+    │   ├── InvalidInstance       a registration that cannot be taken
+    │   ├── InvalidQuery          a query parameter or filter
+    │   ├── InvalidReport         a sidecar's status report
+    │   ├── InvalidSetting        a flag, variable or file entry
+    │   └── ProtocolMismatch      the two ends speak different stream protocols
+    ├── NotFound                  nothing of that name
+    │   ├── RuleNotFound          no rule of that id
+    │   ├── ServiceNotFound       no instance of that service
+    │   ├── InstanceNotFound      no instance of that id
+    │   └── InstanceGone          the lease is not known (any more): register again
+    ├── Conflict                  the state forbids it
+    │   ├── RuleExists            a new rule with the id of one that is there
+    │   ├── RuleElsewhere         the id belongs to a rule of another destination
+    │   └── Superseded            somebody else wrote first
+    ├── Refused                   understood, and not allowed
+    │   ├── CapacityExceeded      the tenant has as many instances as it may
+    │   ├── NotYourSidecar        a report without the key that the sidecar's stream gave
+    │   └── NotAuthorized         no token that is known here
+    │       └── MalformedAuthorization  the Authorization header is no bearer token
+    ├── Limit                     more than a stated limit
+    │   ├── BodyTooLarge          the request's body
+    │   ├── TooManyRules          in one request, or in all
+    │   └── TooManyWatchers       open streams
+    └── Unavailable               the other side cannot be used just now; try again
+        ├── StoreUnavailable      the database
+        ├── Unreachable           no answer at all
+        └── BadAnswer             the other side answered something unexpected
 
 ``code`` is stable and documented; HTTP statuses stand in one table in ``amalgam8.web.errors``.
 """
@@ -144,6 +152,10 @@ class NotYourSidecar(Refused):
 
 class NotAuthorized(Refused):
     code = "auth_not_authorized"
+
+
+class MalformedAuthorization(NotAuthorized):
+    code = "auth_header_malformed"
 
 
 class Limit(A8Error):

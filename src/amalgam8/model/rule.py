@@ -33,7 +33,7 @@ class Backend(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str = ""
     tags: tuple[str, ...] = ()
-    weight: float = 0.0
+    weight: float = 0  # the integer: only defaults that are the same object are left out of JSON
 
 
 class Route(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,7 +44,7 @@ class Delay(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="action",
     """Hold the call for ``duration`` seconds; ``probability`` 0 means always."""
 
     duration: float
-    probability: float = 0.0
+    probability: float = 0
     tags: tuple[str, ...] = ()
 
 
@@ -52,7 +52,7 @@ class Abort(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="action",
     """Answer with ``return_code`` in place of the destination; ``probability`` 0 means always."""
 
     return_code: int
-    probability: float = 0.0
+    probability: float = 0
     tags: tuple[str, ...] = ()
 
 
@@ -62,7 +62,8 @@ Action = Delay | Abort
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
     """One rule. ``created`` (set by the server, unique in a tenant) breaks ties of equal priority.
 
-    ``expires`` is RFC 3339; ``ttl`` in seconds stands only in rules that were just read.
+    ``expires`` is RFC 3339; ``ttl`` in seconds stands in rules that were just read, and as 0 in stored
+    faults that were told to stay for ever.
     """
 
     id: str

@@ -49,20 +49,30 @@ def read_rules(body: bytes) -> list[Rule]:
         TooManyRules: more than RULES_LIMIT.
         InvalidRule: all problems of all rules at once.
     """
+    return read_list(read_document(body))
+
+
+def read_document(body: bytes) -> dict[str, Any]:
+    """Decode the JSON object of a body; raises InvalidJson."""
     try:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJson(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise InvalidJson('$: expected an object such as {"rules": [...]}')
-    return read_list(document)
+    return document
 
 
-def read_list(document: Mapping[str, Any], *, may_be_empty: bool = False) -> list[Rule]:
-    """Read a decoded ``{"rules": […]}``; raises as read_rules."""
-    reader = _Reader()
+def read_list(
+    document: Mapping[str, Any], *, may_be_empty: bool = False, destination: str = ""
+) -> list[Rule]:
+    """Read a decoded ``{"rules": […]}``; raises as read_rules.
+
+    Rules that name no destination are for ``destination``, where it is given.
+    """
+    reader = _Reader(destination)
     for member in document:
-        if member != "rules":
+        if member not in ("rules", "revision"):  # a listing may be sent back as it was read
             reader.unknown("$", member, ("rules",))
     listed = document.get("rules")
     if listed is not None and not isinstance(listed, list):
@@ -83,7 +93,8 @@ def read_list(document: Mapping[str, Any], *, may_be_empty: bool = False) -> lis
 class _Reader:
     """Walks one document; collects findings instead of stopping at the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, destination: str) -> None:
+        self.default_destination = destination
         self.problems: list[Problem] = []
         self.types_wrong = False
 
@@ -110,6 +121,9 @@ class _Reader:
     # -- the language, from the outside in ------------------------------------------------------------
 
     def rule(self, item: object, path: str) -> Rule:
+        if not isinstance(item, dict):
+            self.wrong_type(path, "an object")
+            return Rule("")
         members = self.members(
             item,
             path,
@@ -127,6 +141,7 @@ class _Reader:
             ),
             ignored=("created", "author"),
         )
+        given = members.get("destination")
         route = self.optional(members, path, "route", self.route)
         actions = self.optional(members, path, "actions", self.actions) or ()
         if isinstance(members.get("actions"), list) and route is not None and actions:
@@ -136,7 +151,9 @@ class _Reader:
         rule = Rule(
             id=self.optional(members, path, "id", self.rule_id) or "",
             priority=self.optional(members, path, "priority", self.priority) or 0,
-            destination=self.destination(members.get("destination"), f"{path}.destination"),
+            destination=self.destination(
+                self.default_destination or given if given in (None, "") else given, f"{path}.destination"
+            ),
             tags=self.optional(members, path, "tags", self.tag_list) or (),
             match=self.optional(members, path, "match", self.match),
             route=route,
@@ -237,7 +254,7 @@ class _Reader:
         ):
             self.say(f"{path}.tags", "must name at least one tag")
         name = self.optional(members, path, "name", self.source_name) or ""
-        weight = self.optional(members, path, "weight", self.share) or 0.0
+        weight = self.optional(members, path, "weight", self.share) or 0
         if weight and not weight_units(weight):
             self.say(f"{path}.weight", "is below the smallest weight, 0.0001")
         return Backend(name, tags, weight)
@@ -274,7 +291,7 @@ class _Reader:
         return None
 
     def dice(self, members: Mapping[str, Any], path: str) -> tuple[float, tuple[str, ...]]:
-        probability = self.optional(members, path, "probability", self.share) or 0.0
+        probability = self.optional(members, path, "probability", self.share) or 0
         return probability, self.optional(members, path, "tags", self.distinct_tags) or ()
 
     # -- values ----------------------------------------------------------------------------------------
@@ -294,7 +311,7 @@ class _Reader:
         for member, value in item.items():
             if member in later:
                 # Empty values of these were always the same as none at all.
-                if value not in _EMPTY:
+                if isinstance(value, bool) or value not in _EMPTY:
                     self.say(f"{path}.{member}", _LATER)
             elif member not in known and member not in ignored:
                 self.unknown(path, member, known)
@@ -338,7 +355,7 @@ class _Reader:
         value = self.number(item, path)
         if value is not None and not 0 <= value <= 1:
             self.say(path, "must be between 0 and 1 (0 = not set)")
-        return value or 0.0
+        return value or 0
 
     def duration(self, item: object, path: str) -> float:
         if item is None:

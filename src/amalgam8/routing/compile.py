@@ -38,8 +38,11 @@ def compile(rules: Iterable[Rule], caller: Caller) -> DestinationPlan | None:  #
 def concerns(rule: Rule, caller: Caller) -> bool:
     """Whether the rule's source fits the caller: the same name, and the rule's tags among the caller's."""
     source = _source(rule)
-    if source is None:
-        return True
+    return source is None or fits(source, caller)
+
+
+def fits(source: Source, caller: Caller) -> bool:
+    """Whether the caller is one of those that ``source`` means."""
     return source.name in ("", caller.service) and set(source.tags) <= set(caller.tags)
 
 
@@ -91,14 +94,19 @@ def _faults(rule: Rule) -> FaultEntry:
         rule=rule.id,
         match=_condition(rule.match),
         delays=tuple(
-            PlanDelay(action.duration, action.probability or 1.0, tuple(sorted(action.tags)))
+            PlanDelay(action.duration, _dice(action.probability), tuple(sorted(action.tags)))
             for action in rule.actions
             if isinstance(action, Delay)
         ),
         aborts=tuple(
-            PlanAbort(action.return_code, action.probability or 1.0, tuple(sorted(action.tags)))
+            PlanAbort(action.return_code, _dice(action.probability), tuple(sorted(action.tags)))
             for action in rule.actions
             if isinstance(action, Abort)
         ),
         expires=rule.expires_at,
     )
+
+
+def _dice(probability: float) -> float:
+    """Certainty is always the same object, which the part's JSON leaves out: equal parts, equal bytes."""
+    return probability if 0 < probability < 1 else 1

@@ -56,7 +56,7 @@ class PlanDelay(msgspec.Struct, frozen=True, omit_defaults=True):
     """Hold a call for ``seconds`` with ``probability`` in (0, 1], where the instance carries ``tags``."""
 
     seconds: float
-    probability: float = 1.0
+    probability: float = 1
     tags: tuple[str, ...] = ()
 
 
@@ -64,7 +64,7 @@ class PlanAbort(msgspec.Struct, frozen=True, omit_defaults=True):
     """Answer ``status`` with ``probability`` in (0, 1], where the instance carries ``tags``."""
 
     status: int
-    probability: float = 1.0
+    probability: float = 1
     tags: tuple[str, ...] = ()
 
 

@@ -1,8 +1,9 @@
 """A bounded log of changes by revision that wakes its followers at a measured pace.
 
 Each follower keeps a cursor, not a queue: a slow one falls off the log and needs a fresh snapshot, and
-memory stays bounded whatever it does. The first change after quiet is published at once, what follows
-within FIRST_GAP together, growing to LAST_GAP while changes keep coming. Refuses to know what a change is.
+memory stays bounded whatever it does. A change is published at once if none was within the last gap; what
+comes within it goes out together, and the gap grows from FIRST_GAP to LAST_GAP while it joins changes.
+Refuses to know what a change is.
 """
 
 import asyncio
@@ -15,9 +16,6 @@ T = TypeVar("T")
 
 FIRST_GAP = 0.010
 LAST_GAP = 0.050
-QUIET = 0.200
-"""Seconds without a change after which the next one goes out at once."""
-
 LENGTH = 4096
 
 
@@ -79,14 +77,18 @@ class Feed(Generic[T]):
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
-        quiet = loop.time() - self._last
-        if quiet >= QUIET:
+        wait = self._last + self._gap - loop.time()
+        if wait <= 0:
             self._gap = FIRST_GAP
-        if quiet >= self._gap:
             self._publish()
         else:
-            self._timer = loop.call_later(self._gap - quiet, self._publish)
-            self._gap = min(self._gap * 1.5, LAST_GAP)
+            self._timer = loop.call_later(wait, self._publish_together)
+
+    def _publish_together(self) -> None:
+        """The end of a gap: if it joined nothing, there was no need for so long a one."""
+        joined = self.revision - self.published > 1
+        self._gap = min(self._gap * 1.5, LAST_GAP) if joined else FIRST_GAP
+        self._publish()
 
     def _publish(self) -> None:
         self._timer = None

@@ -76,8 +76,8 @@ def show_duration(seconds: Any) -> str:
         return "0s"
     for unit in ("h", "m"):
         if seconds % _UNITS[unit] == 0:
-            return f"{seconds / _UNITS[unit]:g}{unit}"
-    return f"{seconds:g}s"
+            return f"{seconds / _UNITS[unit]:.15g}{unit}"
+    return f"{seconds:.15g}s"
 
 
 TEXT = Kind[str]("text", _text)

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 PREFIX = "A8_"
 FILE_LIMIT = 1_000_000
+_OFF = frozenset({"", "false", "no", "off", "0"})
+"""Texts that ask for nothing: a setting that is not built may be given like this."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,7 @@ def load(
             (PREFIX + name.upper(), environ.get(PREFIX + name.upper())),
             (f"{path}: {name}", from_file.get(name)),
         ):
-            if text is None:
+            if text is None or (known[name] and text.strip().lower() in _OFF):
                 continue
             if known[name]:
                 raise InvalidSetting(f"{source}: {known[name]}")
@@ -184,6 +186,8 @@ def _flags(
         if name not in known:
             raise InvalidSetting(f"{argument.partition('=')[0]}: no such flag; see --help")
         if not equals:
+            if known[name]:
+                raise InvalidSetting(f"--{name}: {known[name]}")
             if name in specs and specs[name][1].kind is BOOLEAN:
                 value = "true"
             elif rest:
@@ -222,7 +226,8 @@ def _file(path: str, specs: Mapping[str, Any], known: Mapping[str, str]) -> dict
         name = names.get(key.replace("-", "_"))
         if name is None:
             raise InvalidSetting(f"{path}: {key}: no such setting")
-        found[name] = _as_text(path, key, value)
+        # What is refused anyway may have any shape; what it says then only has to be told from "off".
+        found[name] = str(value or "") if known[name] else _as_text(path, key, value)
     return found
 
 
@@ -230,7 +235,8 @@ def _leaves(document: Mapping[Any, Any], names: Mapping[str, str], prefix: str =
     found: list[tuple[str, Any]] = []
     for key, value in document.items():
         path = f"{prefix}{key}"
-        nested = isinstance(value, Mapping) and path not in names
+        below = any(name.startswith(f"{path}.") for name in names)
+        nested = isinstance(value, Mapping) and (below or path not in names)
         found += _leaves(value, names, f"{path}.") if nested else [(path, value)]
     return found
 

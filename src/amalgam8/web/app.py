@@ -32,12 +32,16 @@ _log = Log("web")
 
 
 class Served(msgspec.Struct, frozen=True):
-    """One answered request, for metrics; ``route`` is the path of the table, never the path asked for."""
+    """One answered request, for metrics; ``route`` is the path of the table, never the path asked for.
+
+    ``tenant`` is empty where the request was refused before, or has none.
+    """
 
     method: str
     route: str
     status: int
     seconds: float
+    tenant: str = ""
 
 
 class Api:
@@ -73,8 +77,12 @@ class Api:
             body = await self._body(headers, receive)
             if scope["method"] not in METHODS:
                 # Starlette answers HEAD wherever GET is; here every other method is a 405 on known paths.
-                scope["method"] = "UNSUPPORTED"
+                # The server below looks at its own scope to see that HEAD gets no body: change a copy.
+                scope = {**scope, "method": "UNSUPPORTED"}
+            scope["app"] = self  # else Starlette answers 404 and 405 itself, in plain text
             await self._router(scope, _once(body, receive), answer.send)
+        except _ClientGone:
+            return
         except A8Error as error:
             await self._refuse(answer, status_of(error), error.code, str(error), request_id)
         except HTTPException as error:
@@ -86,7 +94,8 @@ class Api:
         if self._served is not None:
             route = scope.get("route")
             path = getattr(route, "path", "other")
-            self._served(Served(scope["method"], path, answer.status, time.perf_counter() - started))
+            tenant = scope["state"].get("tenant", "")
+            self._served(Served(scope["method"], path, answer.status, time.perf_counter() - started, tenant))
 
     def _extra_headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
         extra = [(header, request_id.encode()) for header in self._id_headers]
@@ -110,7 +119,7 @@ class Api:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ConnectionAbortedError("the client went away")
+                raise _ClientGone
             chunk = message.get("body", b"")
             size += len(chunk)
             if size > self._body_limit:
@@ -121,6 +130,10 @@ class Api:
         if size and not _is_json(headers.get(b"content-type", "")):
             raise HTTPException(415)
         return b"".join(chunks)
+
+
+class _ClientGone(Exception):
+    """The client went away before its request was complete: there is nobody to answer."""
 
 
 class _Answer:

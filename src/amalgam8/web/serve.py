@@ -1,7 +1,8 @@
 """Serves ASGI applications on a TCP port or a unix socket, with patience that ends.
 
 A client has HEAD_WITHIN seconds and HEAD_LIMIT bytes for the head of a request and BODY_WITHIN seconds
-for its body, else it is told so and cut off. Refuses to install signal handlers: ``runtime.service`` does.
+for its body, else it is told so and cut off; one that takes no byte of its answer for UNREAD_FOR seconds
+is cut off too. Refuses to install signal handlers: ``runtime.service`` does.
 """
 
 import asyncio
@@ -21,9 +22,11 @@ from amalgam8.model.errors import InvalidSetting
 HEAD_WITHIN = 10.0
 BODY_WITHIN = 20.0
 HEAD_LIMIT = 64 * 1024
+UNREAD_FOR = 30.0
 CONNECTIONS_LIMIT = 12_000
 IDLE_FOR = 75.0
 """Seconds for which an idle connection is kept."""
+END_WITHIN = 4.0
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
@@ -33,7 +36,9 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
         InvalidSetting: the address cannot be listened on; names the setting and why.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, since asyncio sets TCP_NODELAY only then: without it each answer that is
+    # written in two pieces waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -68,7 +73,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[int]:
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     server = _Server(config)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(server.serve(sockets=[listener]))
+        tasks.create_task(server.serve_to_the_end(listener))
         try:
             async with asyncio.timeout(10):
                 await server.up.wait()
@@ -86,26 +91,68 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def serve_to_the_end(self, listener: socket.socket) -> None:
+        """Serve; when cancelled, close connections and end streams before going."""
+        running = asyncio.ensure_future(self.serve(sockets=[listener]))
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            self.should_exit = True
+            async with asyncio.timeout(END_WITHIN):
+                await running
+            raise
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        if self.server_state.tasks:  # cancelled a moment ago
+            await asyncio.wait(self.server_state.tasks, timeout=1)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
 class _PatientHttp(HttpToolsProtocol):
-    """Cuts off clients that send a head or a body too slowly, or a head that is too long."""
+    """Cuts off clients that send a head or a body too slowly, a head that is too long, or do not read."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._in_head, self._head_bytes = True, 0
+        transport.set_write_buffer_limits(high=0)  # whatever the client has not taken counts as unread
         self._expect_within(HEAD_WITHIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._expect_within(None)
+        self._await_reading(None)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reading(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._await_reading(None)
+        super().resume_writing()
+
+    def _await_reading(self, unread: int | None) -> None:
+        """Look again in UNREAD_FOR seconds whether some of these ``unread`` bytes were taken."""
+        if self._unread is not None:
+            self._unread.cancel()
+        self._unread = (
+            None if unread is None else self.loop.call_later(UNREAD_FOR, self._cut_unless_read, unread)
+        )
+
+    def _cut_unless_read(self, unread: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left >= unread:
+            self.transport.abort()
+        else:
+            self._await_reading(left)
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -141,9 +188,16 @@ class _PatientHttp(HttpToolsProtocol):
         transport: Any = self.transport
         if transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if self._owes_an_answer():
             body = f'{{"Error":"{text}","error":"{text}"}}'
             reason = {408: "Request Timeout", 431: "Request Header Fields Too Large"}[status]
             head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\nconnection: close\r\n"
             transport.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
         transport.close()
+
+    def _owes_an_answer(self) -> bool:
+        """Whether the request that is cut can be told why: it has begun, and no answer is under way."""
+        if self._in_head:
+            idle = self.cycle is None or self.cycle.response_complete
+            return self._head_bytes > 0 and idle
+        return not self.cycle.response_started and not self.pipeline

@@ -1,0 +1,1 @@
+"""The controller: rules by tenant and revision, translated for each caller, pushed, and followed up."""

@@ -1,0 +1,139 @@
+"""The controller's REST API: rules, and the table of all routes.
+
+Wire format: the original's API of versions 0.3 to 1.x (``docs/reference/controller-api.md``). Handlers
+read, hand over and answer; what a write means stands in ``rulebook``. Refuses unknown query parameters
+of DELETE, since a misspelt filter would delete everything.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from amalgam8.controller import rulebook
+from amalgam8.controller.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
+from amalgam8.controller.rulebook import Kind, Selection
+from amalgam8.controller.sidecars_api import SidecarsApi
+from amalgam8.controller.tenants import Operation, Tenant, Tenants
+from amalgam8.model.caller import name_problem
+from amalgam8.model.errors import InvalidQuery
+from amalgam8.model.rule import Rule
+from amalgam8.model.rule_reader import read_document, read_list, read_rules
+from amalgam8.web.app import Api, json_response, request_id_of
+from amalgam8.web.errors import controller_style
+from amalgam8.web.tenant import tenant_of
+
+BODY_LIMIT = 1024 * 1024
+FILTERS = ("id", "tag", "destination")
+FILTER_LIMIT = 1000
+"""Filter values in one request."""
+
+
+def controller_api(tenants: Tenants, metrics: Metrics, clock: Callable[[], float]) -> Api:
+    """The application. ``clock`` (s, steady) is for the age of what sidecars report."""
+    rules = RulesApi(tenants)
+    sidecars = SidecarsApi(tenants, metrics, clock)
+
+    async def health(_request: Request) -> Response:
+        return json_response(None)
+
+    async def show_metrics(_request: Request) -> Response:
+        return Response(metrics.show(), headers={"content-type": CONTENT_TYPE})
+
+    routes = [
+        Route("/health", health),
+        Route("/metrics", show_metrics),
+        Route("/v1/rules", rules.any, methods=["GET", "POST", "PUT", "DELETE"]),
+        Route(WATCH_ROUTE, sidecars.watch),
+        Route("/v1/sidecars", sidecars.list),
+        Route("/v1/sidecars/{id}", sidecars.report, methods=["PUT"]),
+    ]
+    for name, kind in (("routes", "route"), ("actions", "action")):
+        of_kind = cast("Kind", kind)
+        routes += [
+            Route(f"/v1/rules/{name}", partial(rules.by_destination, of_kind)),
+            Route(
+                f"/v1/rules/{name}/{{destination}}",
+                partial(rules.of_destination, of_kind),
+                methods=["GET", "PUT", "DELETE"],
+            ),
+        ]
+    return Api(routes, style=controller_style, body_limit=BODY_LIMIT, served=metrics.served)
+
+
+class Listing(msgspec.Struct, frozen=True):
+    rules: list[Rule]
+    revision: int
+
+
+class RulesApi:
+    """Handlers of everything under ``/v1/rules``."""
+
+    def __init__(self, tenants: Tenants) -> None:
+        self._tenants = tenants
+
+    async def any(self, request: Request) -> Response:
+        """``/v1/rules``, whatever the method."""
+        tenant = await self._tenants.get(tenant_of(request))
+        if request.method == "GET":
+            book = tenant.mirror.book
+            return json_response(Listing(rulebook.select(book, _selection(request)), book.revision))
+        if request.method == "DELETE":
+            unknown = sorted({*request.query_params.keys()} - {*FILTERS})
+            if unknown:
+                raise InvalidQuery(f"{unknown[0]} is no filter; filters are {', '.join(FILTERS)}")
+            selection = _selection(request)
+            await self._write(request, tenant, lambda book, write: rulebook.remove(book, selection, write))
+            return json_response(None)
+        rules = read_rules(await request.body())
+        if request.method == "PUT":
+            await self._write(request, tenant, lambda book, write: rulebook.replace(book, rules, write))
+            return json_response(None)
+        ids = await self._write(request, tenant, lambda book, write: rulebook.create(book, rules, write))
+        return json_response({"ids": ids}, 201)
+
+    async def by_destination(self, kind: Kind, request: Request) -> Response:
+        """``GET /v1/rules/routes`` and ``…/actions``."""
+        tenant = await self._tenants.get(tenant_of(request))
+        services: dict[str, list[Rule]] = {}
+        for rule in rulebook.select(tenant.mirror.book, _selection(request, kind)):
+            services.setdefault(rule.destination, []).append(rule)
+        return json_response({"services": services})
+
+    async def of_destination(self, kind: Kind, request: Request) -> Response:
+        """``/v1/rules/routes/{destination}`` and ``…/actions/…``, whatever the method."""
+        tenant = await self._tenants.get(tenant_of(request))
+        destination = request.path_params["destination"]
+        selection = Selection(destinations=(destination,), kind=kind)
+        if request.method == "GET":
+            book = tenant.mirror.book
+            return json_response(Listing(rulebook.select(book, selection), book.revision))
+        if request.method == "DELETE":
+            await self._write(request, tenant, lambda book, write: rulebook.remove(book, selection, write))
+            return json_response(None)
+        if problem := name_problem(destination):
+            raise InvalidQuery(f"the destination {problem}")
+        document = read_document(await request.body())
+        rules = read_list(document, may_be_empty=True, destination=destination)
+        ids = await self._write(
+            request,
+            tenant,
+            lambda book, write: rulebook.replace_for(book, kind, destination, rules, write),
+        )
+        return json_response({"ids": ids}, 201)
+
+    async def _write(self, request: Request, tenant: Tenant, operation: Operation) -> list[str]:
+        """Carry it out; the ids of the rules that were put, in the order of the request."""
+        change = await self._tenants.write(tenant, operation, request_id_of(request))
+        return [rule.id for rule in change.after] if change else []
+
+
+def _selection(request: Request, kind: Kind | None = None) -> Selection:
+    ids, tags, destinations = (tuple(request.query_params.getlist(name)) for name in FILTERS)
+    if len(ids) + len(tags) + len(destinations) > FILTER_LIMIT:
+        raise InvalidQuery(f"more than {FILTER_LIMIT} filter values")
+    return Selection(ids, tags, destinations, kind)

@@ -1,0 +1,118 @@
+"""Where sidecars meet the controller: the stream of their Plan, their reports, and the list of them.
+
+Wire format: ``docs/reference/streams.md`` and ``controller-api.md``. Refuses ids that are no UUIDs,
+sidecars of another protocol, and reports without the key that the stream gave.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from amalgam8.controller.fleet import Row
+from amalgam8.controller.metrics import Metrics
+from amalgam8.controller.tenants import Tenants
+from amalgam8.controller.watch import PlanSource
+from amalgam8.model.caller import Caller, caller, name_problem
+from amalgam8.model.errors import InvalidInput, InvalidQuery, InvalidReport
+from amalgam8.model.report import SidecarReport
+from amalgam8.model.stream import PROTOCOL, check_protocol
+from amalgam8.web.app import json_response
+from amalgam8.web.sse import EventStream
+from amalgam8.web.tenant import tenant_of
+
+TAGS_LIMIT = 64
+TEXT_LIMIT = 1024
+"""Bytes of a tag, or of the name of a proxy."""
+
+REJECTED_LIMIT = 5000
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Listing(msgspec.Struct, frozen=True):
+    sidecars: list[Row]
+
+
+class SidecarsApi:
+    """Handlers of ``/v1/plan/watch`` and ``/v1/sidecars``. ``clock`` is steady, in seconds."""
+
+    def __init__(self, tenants: Tenants, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._tenants = tenants
+        self._metrics = metrics
+        self._clock = clock
+
+    async def watch(self, request: Request) -> Response:
+        """``GET /v1/plan/watch?id=&service=&tags=&protocol=``."""
+        name = tenant_of(request)
+        query = request.query_params
+        _check_protocol(query.get("protocol", str(PROTOCOL)))
+        identity = _identity(query.get("id", ""), InvalidQuery)
+        tags = query.get("tags", "")
+        who = _caller(query.get("service", ""), tags.split(",") if tags else (), InvalidQuery)
+        tenant = await self._tenants.get(name)
+        tenant.fleet.opened(identity, who, self._clock())
+        source = PlanSource(
+            self._tenants.epoch,
+            tenant.fleet.key(identity),
+            who,
+            tenant.mirror,
+            tenant.plans,
+            partial(self._metrics.sent, name),
+        )
+        resume = request.headers.get("last-event-id", "")
+        return EventStream(source, resume, partial(tenant.fleet.closed, identity))  # type: ignore[return-value]
+
+    async def report(self, request: Request) -> Response:
+        """``PUT /v1/sidecars/{id}``."""
+        name = tenant_of(request)
+        identity = _identity(request.path_params["id"], InvalidReport)
+        report = _report(await request.body())
+        tenant = await self._tenants.get(name)
+        tenant.fleet.report(identity, report, self._clock())
+        return json_response(None)
+
+    async def list(self, request: Request) -> Response:
+        """``GET /v1/sidecars``."""
+        tenant = await self._tenants.get(tenant_of(request))
+        return json_response(Listing(tenant.fleet.rows(self._clock(), tenant.plans.plan)))
+
+
+def _report(body: bytes) -> SidecarReport:
+    try:
+        report = msgspec.json.decode(body, type=SidecarReport)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidReport(f"the report cannot be read: {error}") from None
+    _caller(report.service, report.tags, InvalidReport)
+    if len(report.proxy.encode()) > TEXT_LIMIT:
+        raise InvalidReport(f"$.proxy: is longer than {TEXT_LIMIT} bytes")
+    if len(report.rejected) > REJECTED_LIMIT:
+        raise InvalidReport(f"$.rejected: more than {REJECTED_LIMIT} destinations")
+    return report
+
+
+def _identity(text: str, refusal: type[InvalidInput]) -> str:
+    identity = text.lower()
+    if not _UUID.fullmatch(identity):
+        raise refusal("the sidecar's id must be a UUID such as 123e4567-e89b-42d3-a456-426614174000")
+    return identity
+
+
+def _caller(service: str, tags: tuple[str, ...] | list[str], refusal: type[InvalidInput]) -> Caller:
+    """The caller; a sidecar without a service of its own (a proxy only) has an empty name."""
+    if service and (problem := name_problem(service)):
+        raise refusal(f"service name {problem}")
+    if len(tags) > TAGS_LIMIT:
+        raise refusal(f"{len(tags)} tags; at most {TAGS_LIMIT} are allowed")
+    if any(not tag or len(tag.encode()) > TEXT_LIMIT for tag in tags):
+        raise refusal(f"a tag holds 1 to {TEXT_LIMIT} bytes; several are given as v1,blue")
+    return caller(service, tags)
+
+
+def _check_protocol(text: str) -> None:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise InvalidQuery("protocol must be a whole number")
+    check_protocol(int(text), they="the sidecar", we="the controller")

@@ -1,0 +1,86 @@
+"""What a store of rules is, and the mirror that each keeps of a tenant.
+
+A store decides the order of changes: ``append`` takes a Change only at the revision that it was made for,
+and once it returns the Change is as safe as the store makes it. Reads never ask the store: they look at
+the tenant's Mirror, which the store feeds with every change, whoever wrote it. Refuses to know what a rule
+means. A store also keeps the ``epoch`` of its revisions and the ``secret`` behind sidecars' keys.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
+
+from amalgam8.controller.rulebook import Change, Rulebook, apply
+from amalgam8.runtime.feed import Feed, Gap
+
+TOUCHED_LENGTH = 4096
+"""Changes for which it is known which destinations they touched."""
+
+
+class Mirror:
+    """One tenant as it is now: its Rulebook, a feed that wakes followers, and what changed lately."""
+
+    def __init__(self, book: Rulebook, log: Iterable[tuple[int, frozenset[str]]] = ()) -> None:
+        """``log``: destinations touched by the latest changes up to ``book``, oldest first, no hole."""
+        self._book = book
+        self.feed: Feed[Change] = Feed(book.revision)
+        self._touched = deque(log, TOUCHED_LENGTH)
+
+    @property
+    def book(self) -> Rulebook:
+        return self._book
+
+    def take(self, change: Change) -> None:
+        """Go on to the next revision. For stores only."""
+        self._book = apply(self._book, change)
+        if len(self._touched) == TOUCHED_LENGTH:
+            self._touched.popleft()
+        self._touched.append((change.revision, change.destinations))
+        self.feed.append(change.revision, change)
+
+    def touched_since(self, revision: int) -> frozenset[str]:
+        """The destinations that changes above ``revision`` touched.
+
+        Raises:
+            Gap: that revision is too long ago, or has not been.
+        """
+        base = self._touched[0][0] - 1 if self._touched else self._book.revision
+        if not base <= revision <= self._book.revision:
+            raise Gap(revision)
+        found: set[str] = set()
+        for at, destinations in reversed(self._touched):
+            if at <= revision:
+                break
+            found |= destinations
+        return frozenset(found)
+
+
+class Store(Protocol):
+    """Rules of many tenants. Opened by its own module; to be used from one event loop."""
+
+    epoch: str
+    """Names this line of revisions; another one where the store has lost its memory."""
+
+    secret: bytes
+    """Behind the keys of sidecars; the same for all who share the store."""
+
+    def tenants(self) -> Iterable[str]:
+        """The tenants that ever wrote."""
+
+    async def load(self, tenant: str) -> Mirror:
+        """The tenant's mirror, the same object each time; an unknown tenant is at revision 0.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+
+    async def append(self, tenant: str, expected: int, change: Change) -> None:
+        """Keep ``change`` if the tenant is still at revision ``expected``; then its mirror shows it.
+
+        Raises:
+            Superseded: it is not; nothing was written.
+            StoreUnavailable: it could not be written.
+        """
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of everything."""
