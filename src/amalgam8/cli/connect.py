@@ -1,0 +1,131 @@
+"""Where the registry and the controller are, and clients for them.
+
+A ``Target`` comes from the global flags. With ``debug`` each request is shown as a curl line on standard
+error first; a token is shown as the variable that holds it, never as itself.
+"""
+
+import asyncio
+import contextlib
+import shlex
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
+
+from amalgam8.model.errors import InvalidSetting
+from amalgam8.runtime.kinds import URL
+
+if TYPE_CHECKING:
+    from amalgam8.clients.controller import ControllerClient
+    from amalgam8.clients.registry import RegistryClient
+
+T = TypeVar("T")
+
+CONTROLLER_URL = "http://localhost:31200"
+REGISTRY_URL = "http://localhost:31300"
+
+
+@dataclass(frozen=True)
+class Target:
+    """URLs and tokens of both servers; ``check`` before use."""
+
+    controller_url: str = CONTROLLER_URL
+    controller_token: str = ""
+    registry_url: str = REGISTRY_URL
+    registry_token: str = ""
+    debug: bool = False
+
+    def check(self) -> "Target":
+        """This target with normal URLs.
+
+        Raises:
+            InvalidSetting: a URL or token that cannot be one.
+        """
+        return Target(
+            _url("controller", self.controller_url),
+            _token("controller", self.controller_token),
+            _url("registry", self.registry_url),
+            _token("registry", self.registry_token),
+            self.debug,
+        )
+
+    def with_controller(self, ask: "Callable[[ControllerClient], Awaitable[T]]") -> T:
+        """Run ``ask`` with a client of the controller; raises as the client does."""
+
+        async def run() -> T:
+            async with self.controller() as client:
+                return await ask(client)
+
+        return asyncio.run(run())
+
+    def with_registry(self, ask: "Callable[[RegistryClient], Awaitable[T]]") -> T:
+        """Run ``ask`` with a client of the registry; raises as the client does."""
+
+        async def run() -> T:
+            async with self.registry() as client:
+                return await ask(client)
+
+        return asyncio.run(run())
+
+    @contextlib.asynccontextmanager
+    async def controller(self) -> "AsyncIterator[ControllerClient]":
+        from amalgam8.clients.controller import ControllerClient
+
+        http = _http(self.controller_url, self.controller_token, "A8_CONTROLLER_TOKEN", self.debug)
+        try:
+            yield ControllerClient(http)
+        finally:
+            await http.close()
+
+    @contextlib.asynccontextmanager
+    async def registry(self) -> "AsyncIterator[RegistryClient]":
+        from amalgam8.clients.registry import RegistryClient
+
+        http = _http(self.registry_url, self.registry_token, "A8_REGISTRY_TOKEN", self.debug)
+        try:
+            yield RegistryClient(http)
+        finally:
+            await http.close()
+
+
+def _http(url: str, token: str, variable: str, debug: bool) -> Any:
+    # Half of the time that a command takes to start is this import, which --help does not need.
+    from amalgam8.clients.http import Answer, Http, Query
+
+    class Shown(Http):
+        async def request(
+            self, method: str, path: str, body: Any = None, *, query: Query = (), **rest: Any
+        ) -> Answer:
+            sys.stderr.write(curl(method, self.url + path, body, query, variable if token else "") + "\n")
+            return await super().request(method, path, body, query=query, **rest)
+
+    return (Shown if debug else Http)(url, token)
+
+
+def curl(method: str, url: str, body: Any, query: Any, variable: str) -> str:
+    """A shell line that sends the same request; ``variable`` is the name of the one with the token."""
+    import msgspec
+
+    words = ["curl", "-X", method, shlex.quote(url + (f"?{urlencode(query)}" if query else ""))]
+    if variable:
+        words += ["-H", f'"Authorization: Bearer ${variable}"']
+    if body is not None:
+        text = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        words += ["-H", "'Content-Type: application/json'", "--data", shlex.quote(text.decode())]
+    return " ".join(words)
+
+
+def _url(server: str, text: str) -> str:
+    try:
+        return URL.read(text)
+    except ValueError:
+        flag = f"--{server}-url (A8_{server.upper()}_URL)"
+        raise InvalidSetting(f"{flag}: {text!r} is not allowed; allowed: {URL.allowed}") from None
+
+
+def _token(server: str, text: str) -> str:
+    if text and not (text.isascii() and text.isprintable() and " " not in text):
+        flag = f"--{server}-token (A8_{server.upper()}_TOKEN)"
+        raise InvalidSetting(f"{flag}: (not shown) is not allowed; allowed: printable ASCII without spaces")
+    return text

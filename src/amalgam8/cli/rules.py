@@ -1,0 +1,127 @@
+"""rule-create, rule-get, rule-update and rule-delete.
+
+Rule documents go to the controller and come back as they are: this side checks their syntax, the
+controller their sense.
+"""
+
+import sys
+from typing import Annotated, TypeVar
+
+import typer
+
+from amalgam8.cli import documents, show
+from amalgam8.cli.connect import Target
+from amalgam8.model.errors import A8Error, InvalidSetting
+
+T = TypeVar("T")
+
+File = Annotated[
+    str,
+    typer.Option(
+        "-f", "--file", metavar="FILE", help="A file of JSON or YAML; - or nothing: standard input."
+    ),
+]
+Redirection = Annotated[
+    bool, typer.Option("-r", "--redirection", help="Show no prompt when reading standard input.")
+]
+Ids = Annotated[
+    list[str] | None, typer.Option("-i", "--id", metavar="ID", help="Rules of this id. Repeatable.")
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("-t", "--tag", metavar="TAG", help="Rules that carry this tag; all of them if repeated."),
+]
+Destinations = Annotated[
+    list[str] | None,
+    typer.Option("-d", "--destination", metavar="SERVICE", help="Rules for this service. Repeatable."),
+]
+
+
+class NotConfirmed(A8Error):
+    """The user was asked and said no."""
+
+    code = "not_confirmed"
+
+
+def create(ctx: typer.Context, file: File = "", redirection: Redirection = False) -> None:
+    """Create rules, all or none, and print their ids.
+
+    The document is {"rules": [...]}, a bare list, or a single rule.
+    """
+    rules = documents.read_rules(file, quiet=redirection)
+    ids = target_of(ctx).with_controller(lambda controller: controller.create(rules))
+    show.say(show.as_json({"ids": ids}))
+
+
+def update(ctx: typer.Context, file: File = "", redirection: Redirection = False) -> None:
+    """Replace whole rules by their ids, all or none.
+
+    What rule-get prints can be edited and given back.
+    """
+    rules = documents.read_rules(file, quiet=redirection)
+    target_of(ctx).with_controller(lambda controller: controller.update(rules))
+    show.say(f"Updated {len(rules)} rule{'s' if len(rules) != 1 else ''}.")
+
+
+def get(
+    ctx: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("-a", "--all", help="All rules; so it is without a filter.")
+    ] = False,
+    ids: Ids = None,
+    tags: Tags = None,
+    destinations: Destinations = None,
+    output: Annotated[show.Document, typer.Option("-o", "--output", help="Form.")] = show.Document.YAML,
+) -> None:
+    """Print rules, in the order in which they are tried, and the revision.
+
+    Filters of different kinds must all hold.
+    """
+    _one_or_the_other(everything, ids, tags, destinations)
+    found = target_of(ctx).with_controller(
+        lambda controller: controller.rules(ids=ids or (), tags=tags or (), destinations=destinations or ())
+    )
+    show.document(found, output)
+
+
+def delete(
+    ctx: typer.Context,
+    given: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Rules of these ids.")] = None,
+    everything: Annotated[bool, typer.Option("-a", "--all", help="All rules; asks first.")] = False,
+    ids: Ids = None,
+    tags: Tags = None,
+    destinations: Destinations = None,
+    force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
+) -> None:
+    """Delete rules by id, tag or destination, or all of them.
+
+    Filters of different kinds must all hold.
+    """
+    ids = [*(given or ()), *(ids or ())]
+    _one_or_the_other(everything, ids, tags, destinations)
+    if not (everything or ids or tags or destinations):
+        sys.stderr.write(ctx.get_help() + "\n")
+        raise typer.Exit(2)
+    if everything and not force and not _confirmed("Delete all rules?"):
+        raise NotConfirmed("nothing was deleted")
+    target_of(ctx).with_controller(
+        lambda controller: controller.delete(ids=ids, tags=tags or (), destinations=destinations or ())
+    )
+    show.say("Deleted.")
+
+
+def _one_or_the_other(everything: bool, *filters: list[str] | None) -> None:
+    if everything and any(filters):
+        raise InvalidSetting("-a means all rules: leave out the filters, or -a")
+
+
+def _confirmed(question: str) -> bool:
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def target_of(ctx: typer.Context) -> Target:
+    """Where the command is to go; raises InvalidSetting for a wrong URL or token."""
+    target: Target = ctx.obj
+    return target.check()

@@ -1,0 +1,37 @@
+"""Fixtures of the command line's tests."""
+
+import io
+import os
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.cli.standin import Cli, StandIn, stand_in
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("A8_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StandIn]:
+    async with stand_in() as found:
+        yield found
+
+
+@pytest.fixture
+def a8ctl(server: StandIn, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(server, capsys)
+
+
+@pytest.fixture
+def type_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    """Makes standard input hold these bytes."""
+
+    def give(data: bytes) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return give

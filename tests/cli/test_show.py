@@ -1,0 +1,49 @@
+import msgspec
+import pytest
+import yaml
+
+from amalgam8.cli import show
+
+
+def test_a_table() -> None:
+    assert show.table(("A", "Long name"), [("1", "x"), ("four", "")]) == (
+        "+------+-----------+\n"
+        "| A    | Long name |\n"
+        "+------+-----------+\n"
+        "| 1    | x         |\n"
+        "| four |           |\n"
+        "+------+-----------+"
+    )
+
+
+def test_a_table_without_rows() -> None:
+    assert show.table(("A",), []) == "+---+\n| A |\n+---+"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 文", "plain é 文"),
+        ("a\x1b[2Jb", "a\\x1b[2Jb"),
+        ("a\nb\tc", "a\\nb\\tc"),
+        ("\u202e", "\\u202e"),
+    ],
+)
+def test_control_characters_are_shown_not_sent(text: str, shown: str) -> None:
+    assert show.clean(text) == shown
+    assert shown in show.table(("A",), [(text,)])
+
+
+def test_one_line() -> None:
+    assert show.one_line("a\n  b\r\nc\x07") == "a b c\\x07"
+
+
+def test_yaml_keeps_order_and_reads_back() -> None:
+    class Noun(msgspec.Struct):
+        z: int
+        a: tuple[str, ...]
+
+    shown = show.as_yaml({"rules": [Noun(1, ("x: y", "é", "no"))]})
+    assert yaml.safe_load(shown) == {"rules": [{"z": 1, "a": ["x: y", "é", "no"]}]}
+    assert shown.index("z:") < shown.index("a:")
+    assert "é" in shown
