@@ -45,7 +45,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
 docs: $(INSTALLED)
-	$(BIN)/python -m tools.reference
+	$(BIN)/python tools/reference.py
 
 # Resolve the newest versions for every supported Python. Kept without addresses of any index.
 lock:

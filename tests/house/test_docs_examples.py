@@ -5,21 +5,30 @@ must be refused, ``json hello`` and its like must decode as events of the stream
 """
 
 import re
+import shlex
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import pytest
+import typer
+import typer.main
 import yaml
 
+from amalgam8.cli.main import application, hoist
+from amalgam8.cli.mesh import read_mesh
 from amalgam8.model.errors import InvalidInput
 from amalgam8.model.instance import Instance
 from amalgam8.model.report import SidecarReport
 from amalgam8.model.rule_reader import read_list
 from amalgam8.model.stream import Hello, InstanceDelta, InstanceSnapshot
 from amalgam8.routing.plan import PlanDelta, PlanSnapshot
+from amalgam8.runtime.settings import load
+from amalgam8.sidecar.settings import REFUSED, Settings, checked
 
 ROOT = Path(__file__).parents[2]
 GENERATED = {ROOT / "docs/reference" / f"{name}.md" for name in ("settings", "errors", "metrics", "cli")}
@@ -68,12 +77,23 @@ def one_of(kind: type[Any], text: str) -> None:
     msgspec.json.decode(text, type=kind)
 
 
+@contextmanager
+def saved(text: str) -> Iterator[str]:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(text)
+        file.flush()
+        yield file.name
+
+
 def mesh(text: str) -> None:
-    document = yaml.safe_load(text)
-    assert document.keys() == {"services"}
-    for entry in document["services"]:
-        assert entry.keys() <= {"service", "tags", "command", "port", "replicas", "env"}
-        assert {"service", "command"} <= entry.keys()
+    with saved(text) as path:
+        read_mesh(Path(path))
+
+
+def sidecar_settings(text: str) -> None:
+    with saved(text) as path:
+        settings, _ = load(Settings, "a8sidecar", ["--config", path], {}, refused=REFUSED)
+        checked(settings, ())
 
 
 READERS: dict[str, Callable[[str], object]] = {
@@ -84,6 +104,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "yaml refused": refused,
     "json refused": refused,
     "yaml mesh": mesh,
+    "yaml sidecar": sidecar_settings,
     "json instance": partial(one_of, Instance),
     "json report": partial(one_of, SidecarReport),
     "json hello": partial(one_of, Hello),
@@ -106,6 +127,39 @@ def test_examples_are_what_they_say(example: Example) -> None:
 def test_some_examples_are_rules() -> None:
     kinds = [example.info for example in examples()]
     assert kinds.count("yaml rules") > 5
+
+
+def command_lines() -> list[tuple[str, list[str]]]:
+    """Every call of a8ctl in a shell example: where it stands, and its arguments."""
+    found = []
+    for example in examples():
+        if example.info != "sh":
+            continue
+        lexer = shlex.shlex(example.text.replace("\\\n", " ").replace("\n", " ; "), punctuation_chars=True)
+        lexer.whitespace_split, lexer.commenters = True, ""
+        words: list[str] = []
+        for token in [*lexer, ";"]:
+            if not set(token) <= set("();<>|&"):
+                words += [] if not words and re.match(r"\w+=", token) else [token]
+                continue
+            if words and words[0].rpartition("/")[2] == "a8ctl":
+                found.append((example.where, [shlex.split(word)[0] for word in words[1:]]))
+            words = []
+    return found
+
+
+@pytest.mark.parametrize("line", command_lines(), ids=lambda line: f"{line[0]} {' '.join(line[1])}")
+def test_commands_can_be_typed(line: tuple[str, list[str]]) -> None:
+    """They are parsed, not run: a command or flag that does not exist fails."""
+    arguments = hoist(line[1])
+    commands = cast("typer.core.TyperGroup", typer.main.get_command(application())).commands
+    at = next(i for i, word in enumerate(arguments) if word in commands)
+    commands[arguments[at]].make_context(arguments[at], arguments[at + 1 :])
+
+
+def test_commands_are_found() -> None:
+    names = {arguments[0] for _, arguments in command_lines()}
+    assert {"rule-create", "rule-delete", "route-list", "sidecar-list", "up"} <= names
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
