@@ -20,7 +20,7 @@ _log = Log("controller")
 
 def main() -> int:
     """The console script; returns the exit code."""
-    return run("a8controller", ControllerSettings, control, refused=REFUSED)
+    return run("a8controller", ControllerSettings, control, refused=REFUSED, fast=True)
 
 
 async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) -> int:

@@ -20,7 +20,7 @@ _log = Log("registry")
 
 def main() -> int:
     """The console script; returns the exit code."""
-    return run("a8registry", RegistrySettings, serve, refused=REFUSED)
+    return run("a8registry", RegistrySettings, serve, refused=REFUSED, fast=True)
 
 
 async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> int:
