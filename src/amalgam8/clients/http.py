@@ -54,16 +54,27 @@ class Refusal(A8Error):
 
 
 class Http:
-    """Requests to the server at ``url``; ``token`` is sent as ``Authorization: Bearer``."""
+    """Requests to the server at ``url``; ``token`` is sent as ``Authorization: Bearer``.
 
-    def __init__(self, url: str, token: str = "", *, timeout: float = TIMEOUT, connections: int = 8) -> None:
+    ``tls`` says whom to trust where the system's authorities will not do.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        timeout: float = TIMEOUT,
+        connections: int = 8,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.url = url.rstrip("/")
         self._timeout = timeout
         self._headers = {"Accept": "application/json"} | (
             {"Authorization": f"Bearer {token}"} if token else {}
         )
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context() if url.startswith("https:") else None,
+            ssl_context=(tls or ssl.create_default_context()) if url.startswith("https:") else None,
             max_connections=connections,
             keepalive_expiry=60.0,
         )
@@ -78,6 +89,7 @@ class Http:
         body: Any = None,
         *,
         query: Query = (),
+        headers: Mapping[str, str] | None = None,
         expect: Sequence[int] = (),
         timeout: float | None = None,
     ) -> Answer:
@@ -85,27 +97,35 @@ class Http:
 
         Raises:
             Unreachable: no answer: refused, cut off or too late.
+            BadAnswer: the answer is larger than ANSWER_LIMIT bytes.
             Refusal: a status of 400 or above that is not in ``expect``.
         """
         limit = timeout or self._timeout
         content = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        headers: dict[str | bytes, str | bytes] = {**self._headers} | (
-            {"Content-Type": "application/json"} if content is not None else {}
+        sent = self._sent(
+            {**({"Content-Type": "application/json"} if content is not None else {}), **(headers or {})}
         )
         try:
-            async with asyncio.timeout(limit):
-                response = await self._pool.request(
+            async with (
+                asyncio.timeout(limit),
+                self._pool.stream(
                     method,
                     self._target(path, query),
-                    headers=headers,
+                    headers=sent,
                     content=content,
                     extensions=_times(limit),
-                )
+                ) as response,
+            ):
+                whole = bytearray()
+                async for chunk in response.aiter_stream():
+                    whole += chunk
+                    if len(whole) > ANSWER_LIMIT:
+                        raise BadAnswer(f"{self.url} answered more than {ANSWER_LIMIT} bytes")
         except (httpcore.TimeoutException, TimeoutError):
             raise Unreachable(f"{self.url} did not answer within {limit:g} s") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             raise Unreachable(f"{self.url} cannot be reached: {_words(error)}") from None
-        answer = Answer(response.status, _lower(response.headers), response.content)
+        answer = Answer(response.status, _lower(response.headers), bytes(whole))
         if answer.status >= 400 and answer.status not in expect:
             raise refusal(answer)
         return answer
@@ -120,11 +140,7 @@ class Http:
             Unreachable: cut off or silent for too long.
             Refusal: the server answered with a status of 400 or above.
         """
-        sent: dict[str | bytes, str | bytes] = {
-            **self._headers,
-            "Accept": "text/event-stream",
-            **(headers or {}),
-        }
+        sent = self._sent({"Accept": "text/event-stream", **(headers or {})})
         try:
             async with self._pool.stream(
                 "GET", self._target(path, query), headers=sent, extensions=_times(silence)
@@ -138,6 +154,9 @@ class Http:
             raise Unreachable(f"{self.url} was silent for {silence:g} s") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             raise Unreachable(f"{self.url} cannot be reached: {_words(error)}") from None
+
+    def _sent(self, headers: Mapping[str, str]) -> list[tuple[bytes | str, bytes | str]]:
+        return list({**self._headers, **headers}.items())
 
     def _target(self, path: str, query: Query) -> str:
         return self.url + path + (f"?{urlencode(query)}" if query else "")

@@ -27,7 +27,7 @@ class Parser:
         """Take a chunk, return the events that it completes; comments vanish.
 
         Raises:
-            BadAnswer: an event larger than EVENT_LIMIT.
+            BadAnswer: an event larger than EVENT_LIMIT, or with a name or id that is no text.
         """
         self._buffer += chunk
         found: list[Received] = []
@@ -49,9 +49,16 @@ def _event(block: bytes) -> Received | None:
         field, _, value = line.rstrip(b"\r").partition(b":")
         value = value.removeprefix(b" ")
         if field == b"event":
-            name = value.decode()
+            name = _text(value)
         elif field == b"id":
-            identity = value.decode()
+            identity = _text(value)
         elif field == b"data":
             data.append(value)
     return Received(name, identity, b"\n".join(data)) if data else None
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise BadAnswer("an event's name or id is not UTF-8") from None

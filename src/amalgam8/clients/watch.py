@@ -5,8 +5,9 @@ that grows to BACKOFF_LIMIT. Refuses to interpret: what an event means is the re
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -19,6 +20,8 @@ from amalgam8.model.stream import PROTOCOL, Hello, check_protocol
 SILENCE = 15.0
 BACKOFF_START = 0.1
 BACKOFF_LIMIT = 5.0
+STEADY = 1.0
+"""Seconds that a stream must have lasted for the pauses to start small again."""
 
 S = TypeVar("S")
 D = TypeVar("D")
@@ -45,23 +48,27 @@ class Watch(Generic[S, D]):
         self.last_id = ""
         """Where the stream would be resumed; clear it to be given a snapshot."""
 
-    async def events(self) -> AsyncIterator[Hello | S | D | Lost]:
+    async def events(self) -> AsyncGenerator[Hello | S | D | Lost, None]:
         """Yield events until the iterator is closed; never ends by itself."""
         pause = BACKOFF_START
+        clock = asyncio.get_running_loop().time
         while True:
+            opened = clock()
             try:
-                async for event in self._once():
-                    pause = BACKOFF_START
-                    yield event
+                async with contextlib.aclosing(self._once()) as events:
+                    async for event in events:
+                        yield event
                 error: A8Error = Unavailable(f"{self._http.url} ended the stream")
             except (Unavailable, Refusal) as problem:
                 error = problem
+            if clock() - opened >= STEADY:
+                pause = BACKOFF_START
             retry_in = pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects, keeps no secret
             pause = min(pause * 2, BACKOFF_LIMIT)
             yield Lost(error, retry_in)
             await asyncio.sleep(retry_in)
 
-    async def _once(self) -> AsyncIterator[Hello | S | D]:
+    async def _once(self) -> AsyncGenerator[Hello | S | D, None]:
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         parser = Parser()
         async with self._http.stream(

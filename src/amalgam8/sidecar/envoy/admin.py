@@ -1,0 +1,129 @@
+"""Envoy's figures, asked for on its admin socket and given in our own names.
+
+METRICS is the whole list: Envoy keeps no other statistic. Refuses to wait longer than TIMEOUT.
+"""
+
+import asyncio
+from pathlib import Path
+
+import h11
+import msgspec
+
+from amalgam8.model.errors import Unreachable
+
+TIMEOUT = 2.0
+BODY_LIMIT = 4 * 1024 * 1024
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One exposed series: Envoy's ``stat`` as ``name`` with ``labels``."""
+
+    stat: str
+    name: str
+    kind: str
+    text: str
+    labels: str = ""
+
+
+_CALLS = "Calls answered, by status class; those that the mesh refused are among them."
+
+METRICS = (
+    *(
+        Metric(f"http.main.downstream_rq_{c}xx", "a8_proxy_calls_total", "counter", _CALLS, f'status="{c}xx"')
+        for c in range(1, 6)
+    ),
+    Metric("http.main.downstream_rq_active", "a8_proxy_calls_active", "gauge", "Calls under way."),
+    Metric(
+        "http.main.downstream_cx_total",
+        "a8_proxy_connections_total",
+        "counter",
+        "Connections from apps, all.",
+    ),
+    Metric(
+        "http.main.downstream_cx_active", "a8_proxy_connections_active", "gauge", "Connections from apps now."
+    ),
+    Metric("server.uptime", "a8_proxy_uptime_seconds", "gauge", "Age of the proxy process."),
+    Metric("server.memory_allocated", "a8_proxy_memory_bytes", "gauge", "Memory in use by the proxy."),
+)
+"""Every metric that comes from Envoy, in the order shown."""
+
+RESTARTS = Metric("", "a8_proxy_restarts_total", "counter", "How often the proxy process was started again.")
+
+STATS = tuple(metric.stat for metric in METRICS)
+"""Envoy's names of the statistics to keep."""
+
+
+async def metrics(socket: Path, restarts: int) -> bytes:
+    """All figures in the Prometheus text format.
+
+    Raises:
+        Unreachable: Envoy does not answer.
+    """
+    body = await fetch(socket, "/stats?format=json")
+    try:
+        found = msgspec.json.decode(body, type=_Stats)
+    except msgspec.MsgspecError as error:
+        raise Unreachable(f"the proxy's figures cannot be read: {error}") from error
+    values = {stat.name: stat.value for stat in found.stats if stat.name is not msgspec.UNSET}
+    values[RESTARTS.stat] = restarts
+    return text({name: value for name, value in values.items() if isinstance(value, int | float)})
+
+
+def text(values: dict[str, float]) -> bytes:
+    """Prometheus text of ``values`` by Envoy's names; what is missing is 0."""
+    lines: list[str] = []
+    last = ""
+    for metric in (*METRICS, RESTARTS):
+        if metric.name != last:
+            lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}"]
+            last = metric.name
+        labels = f"{{{metric.labels}}}" if metric.labels else ""
+        lines.append(f"{metric.name}{labels} {values.get(metric.stat, 0)}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+class _Stat(msgspec.Struct):
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    value: object = None
+
+
+class _Stats(msgspec.Struct):
+    stats: list[_Stat]
+
+
+async def fetch(socket: Path, path: str) -> bytes:
+    """GET ``path`` on the admin socket.
+
+    Raises:
+        Unreachable: no answer, or not 200.
+    """
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return await _get(socket, path)
+    except (OSError, TimeoutError, h11.ProtocolError) as error:
+        raise Unreachable(f"the proxy does not answer: {str(error) or 'timeout'}") from error
+
+
+async def _get(socket: Path, path: str) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(str(socket))
+    try:
+        connection = h11.Connection(h11.CLIENT)
+        request = h11.Request(method="GET", target=path, headers=[("host", "admin"), ("connection", "close")])
+        writer.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
+        body = bytearray()
+        while True:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                connection.receive_data(await reader.read(65536))
+            elif isinstance(event, h11.Response) and event.status_code != 200:
+                raise Unreachable(f"the proxy answers {event.status_code} to {path}")
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > BODY_LIMIT:
+                    raise Unreachable(f"the proxy's answer is longer than {BODY_LIMIT} bytes")
+            elif isinstance(event, h11.EndOfMessage):
+                return bytes(body)
+            elif isinstance(event, h11.ConnectionClosed):
+                raise Unreachable("the proxy closed the connection")
+    finally:
+        writer.close()

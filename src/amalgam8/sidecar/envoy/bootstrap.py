@@ -1,0 +1,103 @@
+"""Envoy's bootstrap: who it is, where it asks, and no statistics but those that ``/metrics`` shows.
+
+Everything else comes over the stream. The admin interface is a unix socket that only its owner can use.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from amalgam8.sidecar.envoy.messages import ADS_CLUSTER
+
+CONNECTIONS_LIMIT = 10_000
+"""Open connections from apps; above it new ones are closed."""
+
+EXPRESSION_LIMIT = 100_000
+"""Size of a compiled pattern above which Envoy refuses it; rules were checked when they were written."""
+
+_HTTP2 = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_TYPE = "type.googleapis.com/envoy."
+
+
+def bootstrap(ads_socket: Path, admin_socket: Path, service: str, stats: tuple[str, ...]) -> bytes:
+    """The bootstrap file's JSON; ``service`` is the caller's, ``stats`` are all the statistics to keep."""
+    ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
+    document: dict[str, Any] = {
+        "node": {"id": "sidecar", "cluster": service or "none"},
+        "admin": {
+            "address": {"pipe": {"path": str(admin_socket), "mode": 0o600}},
+            "ignore_global_conn_limit": True,
+        },
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [
+                    {
+                        "envoy_grpc": {
+                            "cluster_name": ADS_CLUSTER,
+                            "retry_policy": {
+                                "retry_back_off": {"base_interval": "0.1s", "max_interval": "1s"}
+                            },
+                        }
+                    }
+                ],
+            },
+            "cds_config": ads,
+            "lds_config": ads,
+        },
+        "static_resources": {"clusters": [_ads_cluster(ads_socket)]},
+        "layered_runtime": {
+            "layers": [
+                {
+                    "name": "static",
+                    "static_layer": {
+                        "re2.max_program_size.error_level": EXPRESSION_LIMIT,
+                        "re2.max_program_size.warn_level": EXPRESSION_LIMIT,
+                    },
+                }
+            ]
+        },
+        "stats_config": {
+            "stats_matcher": {"inclusion_list": {"patterns": [{"exact": name} for name in stats]}},
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{_TYPE}extensions.resource_monitors.downstream_connections.v3"
+                        ".DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": CONNECTIONS_LIMIT,
+                    },
+                }
+            ]
+        },
+        "bootstrap_extensions": [
+            {
+                "name": "envoy.bootstrap.internal_listener",
+                "typed_config": {
+                    "@type": f"{_TYPE}extensions.bootstrap.internal_listener.v3.InternalListener"
+                },
+            }
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(document))
+
+
+def _ads_cluster(socket: Path) -> dict[str, Any]:
+    endpoint = {"endpoint": {"address": {"pipe": {"path": str(socket)}}}}
+    return {
+        "name": ADS_CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": ADS_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "typed_extension_protocol_options": {
+            _HTTP2: {
+                "@type": f"type.googleapis.com/{_HTTP2}",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+    }

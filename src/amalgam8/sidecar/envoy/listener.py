@@ -1,0 +1,222 @@
+"""The listeners: everything about them is there from the start, so that they never change.
+
+A changed listener would drain its connections. So every HTTP filter that a rule can need stands in the
+chain, disabled, and routes enable it where they need it. ``main`` is what apps call; ``second`` is the
+internal listener through which calls pass a second time where faults have to act behind retries.
+Paths and bodies pass untouched; headers that could steer Envoy or forge the mesh's word are dropped.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
+from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
+from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.request_id.uuid.v3 import uuid_pb2
+
+from amalgam8.sidecar.envoy.messages import (
+    ACCESS,
+    FAULTS,
+    LIMIT,
+    MAIN,
+    NAMESPACE,
+    REASON_HEADER,
+    SECOND,
+    UNKNOWN,
+    Resource,
+    packed,
+    resource,
+    serialized,
+)
+
+BUFFER_BYTES = 256 * 1024
+"""What one connection may hold in memory in each direction; a body of any length streams through that."""
+
+HEADERS_KB = 96
+HEADERS_COUNT = 200
+IDLE = timedelta(hours=1)
+"""A stream on which no byte has moved for so long is ended."""
+
+CONNECTION_IDLE = timedelta(hours=1)
+HEADERS_TIME = timedelta(seconds=15)
+STREAM_WINDOW_BYTES = 256 * 1024
+CONNECTION_WINDOW_BYTES = 1024 * 1024
+
+_JSON = "application/json"
+
+
+def listeners(host: str, port: int) -> dict[str, Resource]:
+    """Both listeners, by name; ``host`` is an IP address."""
+    address = {"socket_address": {"address": host, "port_value": port}}
+    main = listener_pb2.Listener(
+        name=MAIN,
+        stat_prefix=MAIN,
+        address=address,
+        # Two sidecars on one port must be an error, not a lottery.
+        enable_reuse_port={"value": False},
+        per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
+        filter_chains=[_chain(_main_manager())],
+    )
+    second = listener_pb2.Listener(
+        name=SECOND,
+        stat_prefix=SECOND,
+        internal_listener={},
+        per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
+        filter_chains=[_chain(_second_manager())],
+    )
+    return {message.name: resource(message.name, serialized(message)) for message in (main, second)}
+
+
+def _chain(manager: Any) -> dict[str, Any]:
+    return {"filters": [{"name": "http", "typed_config": packed(manager)}]}
+
+
+def _main_manager() -> Any:
+    return _manager(
+        MAIN,
+        [
+            _off(UNKNOWN, _name_from_path()),
+            _off(ACCESS, rbac_pb2.RBAC()),
+            _off(LIMIT, local_rate_limit_pb2.LocalRateLimit(stat_prefix=LIMIT)),
+            *_faults(),
+            _router(),
+        ],
+        early_header_mutation_extensions=[_early({"prefix": "x-envoy-"}, {"prefix": "x-a8-"})],
+        generate_request_id={"value": True},
+        preserve_external_request_id=True,
+        request_id_extension={
+            "typed_config": packed(uuid_pb2.UuidRequestIdConfig(pack_trace_reason={"value": False}))
+        },
+        local_reply_config={"mappers": _mappers()},
+    )
+
+
+def _second_manager() -> Any:
+    return _manager(
+        SECOND,
+        [*_faults(), _router()],
+        generate_request_id={"value": False},
+        preserve_external_request_id=True,
+    )
+
+
+def _manager(name: str, filters: Sequence[Any], **more: Any) -> Any:
+    return http_connection_manager_pb2.HttpConnectionManager(
+        stat_prefix=name,
+        codec_type="AUTO",
+        rds={"route_config_name": name, "config_source": ADS},
+        http_filters=filters,
+        server_header_transformation="PASS_THROUGH",
+        skip_xff_append=True,
+        normalize_path={"value": False},
+        merge_slashes=False,
+        path_with_escaped_slashes_action="KEEP_UNCHANGED",
+        max_request_headers_kb={"value": HEADERS_KB},
+        common_http_protocol_options={
+            "idle_timeout": CONNECTION_IDLE,
+            "max_headers_count": {"value": HEADERS_COUNT},
+        },
+        http_protocol_options={"accept_http_10": True, "default_host_for_http_10": "localhost"},
+        http2_protocol_options={
+            "max_concurrent_streams": {"value": 1000},
+            "initial_stream_window_size": {"value": STREAM_WINDOW_BYTES},
+            "initial_connection_window_size": {"value": CONNECTION_WINDOW_BYTES},
+        },
+        stream_idle_timeout=IDLE,
+        request_timeout=timedelta(0),
+        request_headers_timeout=HEADERS_TIME,
+        upgrade_configs=[{"upgrade_type": "websocket"}],
+        **more,
+    )
+
+
+ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": timedelta(0)}
+"""Where Envoy gets a resource from: our stream, and it waits for it without a clock."""
+
+
+def _off(name: str, config: Any) -> Any:
+    return http_connection_manager_pb2.HttpFilter(name=name, disabled=True, typed_config=packed(config))
+
+
+def _faults() -> list[Any]:
+    return [_off(name, fault_pb2.HTTPFault()) for name in FAULTS]
+
+
+def _router() -> Any:
+    return http_connection_manager_pb2.HttpFilter(
+        name="router",
+        typed_config=packed(router_pb2.Router(suppress_envoy_headers=True, dynamic_stats={"value": False})),
+    )
+
+
+def _name_from_path() -> Any:
+    """Puts the first path segment where the words about an unknown service can quote it."""
+    first_segment = {"pattern": {"regex": r"^/?([^/?]*)\C*"}, "substitution": r"\1"}
+    pair = {"metadata_namespace": NAMESPACE, "key": "service", "regex_value_rewrite": first_segment}
+    return header_to_metadata_pb2.Config(request_rules=[{"header": ":path", "on_header_present": pair}])
+
+
+def _early(*matchers: dict[str, str]) -> dict[str, Any]:
+    mutation = header_mutation_pb2.HeaderMutation(
+        mutations=[{"remove_on_match": {"key_matcher": matcher}} for matcher in matchers]
+    )
+    return {"name": "strip", "typed_config": packed(mutation)}
+
+
+def _mappers() -> list[Any]:
+    """Refusals by the mesh get a reason. What an app answers is no local reply, and is never touched."""
+    from_path = f"%DYNAMIC_METADATA({NAMESPACE}:service)%"
+    named, ruled = f"%METADATA(ROUTE:{NAMESPACE}:service)%", f"%METADATA(ROUTE:{NAMESPACE}:rule)%"
+    key = f"%METADATA(ROUTE:{NAMESPACE}:key)%"
+    return [
+        _mapper(_all(_flags("NC"), _status(404)), 404, "unknown", from_path, from_path, ""),
+        _mapper(_flags("NR"), 404, "unknown", "", "", ""),
+        _mapper(_all(_flags("NC"), _status(500)), 503, "unavailable", from_path, from_path, ""),
+        _mapper(_flags("UH", "UF", "UO", "NC"), 503, "unavailable", key, named, ruled),
+    ]
+
+
+_SENTENCES = {"unknown": "no such service", "unavailable": "no instance of the service can take the call"}
+
+
+def _mapper(where: Any, status: int, kind: str, key: str, service: str, rule: str) -> dict[str, Any]:
+    return {
+        "filter": where,
+        "status_code": {"value": status},
+        "headers_to_add": [
+            {
+                "header": {"key": REASON_HEADER, "value": f"{kind}; service={key}; rule={rule}"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+        "body_format_override": {
+            "json_format": {"error": _SENTENCES[kind], "service": service and _text(service), "rule": rule},
+            "omit_empty_values": True,
+            "content_type": _JSON,
+        },
+    }
+
+
+def _text(value: str) -> str:
+    """A value that is missing becomes empty text, where on its own it would be null."""
+    return f"{value}%REQ({REASON_HEADER})%"  # clients cannot send that header, so it adds nothing
+
+
+def _flags(*flags: str) -> Any:
+    return accesslog_pb2.AccessLogFilter(response_flag_filter={"flags": flags})
+
+
+def _status(status: int) -> Any:
+    value = {"default_value": status, "runtime_key": "a8.status"}
+    return accesslog_pb2.AccessLogFilter(status_code_filter={"comparison": {"op": "EQ", "value": value}})
+
+
+def _all(*filters: Any) -> Any:
+    return accesslog_pb2.AccessLogFilter(and_filter={"filters": filters})

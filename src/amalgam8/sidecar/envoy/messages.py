@@ -1,0 +1,77 @@
+"""How Envoy's messages are packed and versioned, and the names that all of them must spell alike.
+
+Wire format: protocol buffers and xDS (``envoy.service.discovery.v3``). Serialised pieces of one message
+may be put one after the other to make a whole of them; RouteConfigurations are assembled that way, so
+that a service that did not change is not rendered again.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+
+MAIN = "main"
+"""The listener that apps call, and its routes."""
+
+SECOND = "second"
+"""The internal listener of the second pass, and its routes."""
+
+ADS_CLUSTER = "ads"
+
+NAMESPACE = "a8"
+"""Where route metadata and dynamic metadata of the mesh stand."""
+
+REASON_HEADER = "x-a8-reason"
+
+ACCESS = "a8.access"
+LIMIT = "a8.limit"
+UNKNOWN = "a8.unknown"
+"""The filter that reads the service's name out of the path, for answers about services nobody knows."""
+
+SLOTS = 8
+FAULTS = tuple(f"a8.fault.{slot}" for slot in range(SLOTS))
+"""Fault filters in the order in which they run. Each can do one delay and one abort."""
+
+
+class Resource(msgspec.Struct, frozen=True):
+    """One resource as Envoy gets it: ``body`` is the serialised message, ``version`` names its content."""
+
+    name: str
+    version: str
+    body: bytes = b""
+
+
+def resource(name: str, body: bytes) -> Resource:
+    """A resource whose version is a hash of its content, so that equal content is never sent twice."""
+    return Resource(name, hashlib.blake2b(body, digest_size=12).hexdigest(), body)
+
+
+def serialized(message: Any) -> bytes:
+    """The message's bytes; equal messages have equal bytes."""
+    return bytes(message.SerializeToString(deterministic=True))
+
+
+def packed(message: Any) -> AnyMessage:
+    """The message as an ``Any``."""
+    name = message.DESCRIPTOR.full_name
+    return AnyMessage(type_url=f"type.googleapis.com/{name}", value=serialized(message))
+
+
+def member(number: int, payload: bytes) -> bytes:
+    """The wire form of one length-delimited field."""
+    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

@@ -1,0 +1,151 @@
+"""render: a Routing as Envoy's resources. A service that is the same object as before costs nothing.
+
+Pure but for what it remembers. It also remembers targets that left the Routing, for as long as Envoy has
+their clusters, and keeps their endpoints up to date as far as their instances are known from others.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import msgspec
+
+from amalgam8.routing.resolve import Peer, Routing, ServiceRouting, Target
+from amalgam8.sidecar.envoy.ads import State
+from amalgam8.sidecar.envoy.clusters import Clusters, endpoints
+from amalgam8.sidecar.envoy.faults import Unrenderable
+from amalgam8.sidecar.envoy.messages import CLUSTER, MAIN, SECOND, Resource
+from amalgam8.sidecar.envoy.routes import Branch, branch, routes, second_routes, waiting_routes
+
+RenderService = Callable[[ServiceRouting], Branch]
+
+
+class Rendering(msgspec.Struct, frozen=True):
+    """Each service's part of the match tree, None where it cannot be; ``problems`` says what is wrong."""
+
+    parts: dict[str, Branch | None]
+    problems: dict[str, str]
+
+
+class _Known(msgspec.Struct, frozen=True):
+    target: Target
+    peers: tuple[Peer, ...]
+    endpoints: Resource
+    problem: str
+
+
+class Renderer:
+    """Renders Routings one after the other. ``render_service`` can be replaced to try a faulty one."""
+
+    def __init__(self, listeners: Mapping[str, Resource], render_service: RenderService = branch) -> None:
+        self._listeners = listeners
+        self._render_service = render_service
+        self._clusters = Clusters()
+        self._cluster_cache: dict[str, Resource] = {}
+        self._services: dict[str, ServiceRouting] = {}
+        self._rendering = Rendering({}, {})
+        self._left_out: dict[str, str] = {}
+        self._known: dict[str, _Known] = {}
+        self._main: tuple[Mapping[str, bytes], Resource] | None = None
+        self._second = second_routes()
+
+    def render(self, routing: Routing) -> Rendering:
+        """Render what changed since the last call."""
+        parts: dict[str, Branch | None] = {}
+        problems: dict[str, str] = {}
+        for name in sorted(routing):
+            service, before = routing[name], self._services.get(name)
+            if service is not before:
+                self._learn(service)
+            if before is not None and (
+                service is before or (service.routes == before.routes and service.faults == before.faults)
+            ):
+                parts[name] = self._rendering.parts[name]
+                if parts[name] is None:
+                    problems[name] = self._rendering.problems[name]
+            else:
+                try:
+                    parts[name] = self._render_service(service)
+                except (Unrenderable, ValueError, TypeError) as error:  # what protocol buffers refuse too
+                    parts[name], problems[name] = None, str(error)
+            if name in self._left_out:
+                problems.setdefault(name, self._left_out[name])
+        self._services = dict(routing)
+        self._left_out = {name: text for name, text in self._left_out.items() if name in routing}
+        self._rendering = Rendering(parts, problems)
+        return self._rendering
+
+    def state(self, chosen: Mapping[str, Branch], kept: Iterable[str]) -> State:
+        """Everything for Envoy, from the chosen parts; ``kept`` are clusters that Envoy still has."""
+        needed: set[str] = set()
+        for part in chosen.values():
+            needed |= part.targets
+        known = needed | set(kept)
+        self._known = {
+            name: found for name, found in self._known.items() if name in known or self._is_current(found)
+        }
+        self._follow_retired(needed)
+        self._cluster_cache = {
+            name: self._cluster_cache.get(name) or self._clusters.cluster(name) for name in needed
+        }
+        return State(
+            clusters=self._cluster_cache,
+            endpoints={name: self._endpoints(name) for name in known},
+            routes={MAIN: self._routes(chosen), SECOND: self._second},
+            listeners=self._listeners,
+            hold=max((part.hold for part in chosen.values()), default=0.0),
+        )
+
+    def version(self, kind: str, name: str) -> str:
+        """The version of a target's cluster or endpoints as they would be sent now."""
+        if kind == CLUSTER:
+            return (self._cluster_cache.get(name) or self._clusters.cluster(name)).version
+        return self._endpoints(name).version
+
+    def waiting(self) -> State:
+        """For Envoy to listen before anything is known."""
+        return State(routes={MAIN: waiting_routes(), SECOND: self._second}, listeners=self._listeners)
+
+    def _endpoints(self, name: str) -> Resource:
+        found = self._known.get(name)
+        return found.endpoints if found else endpoints(name, ())[0]
+
+    def _routes(self, chosen: Mapping[str, Branch]) -> Resource:
+        bodies = {name: part.body for name, part in chosen.items()}
+        if self._main is None or self._main[0] != bodies:
+            self._main = bodies, routes(bodies)
+        return self._main[1]
+
+    def _learn(self, service: ServiceRouting) -> None:
+        self._left_out.pop(service.name, None)
+        for target, peers in service.peers.items():
+            if words := self._set(target, peers):
+                self._left_out[service.name] = words
+
+    def _set(self, target: Target, peers: tuple[Peer, ...]) -> str:
+        """Remember a target's instances; what is wrong with one of them, if anything is."""
+        name = target.name
+        known = self._known.get(name)
+        if known is None or known.peers != peers:
+            found, problem = endpoints(name, peers)
+            known = self._known[name] = _Known(target, peers, found, problem)
+        return known.problem
+
+    def _is_current(self, known: _Known) -> bool:
+        service = self._services.get(known.target.service)
+        return service is not None and known.target in service.peers
+
+    def _follow_retired(self, needed: set[str]) -> None:
+        """Instances of a target that nothing splits along any more are known from the service's others."""
+        for name, found in list(self._known.items()):
+            service = self._services.get(found.target.service)
+            if name in needed or service is None or found.target in service.peers:
+                continue
+            others = {peer.id: peer for peers in service.peers.values() for peer in peers}
+            members = {peer.id: peer for peer in found.peers if peer.id not in others}
+            members |= {key: peer for key, peer in others.items() if _belongs(peer, found.target)}
+            if members:  # the last one stays: calls may be on their way, and it may only have new tags
+                self._set(found.target, tuple(sorted(members.values())))
+
+
+def _belongs(peer: Peer, target: Target) -> bool:
+    carried = set(peer.tags)
+    return carried.issuperset(target.tags) and not any(carried.issuperset(tags) for tags in target.lacking)

@@ -1,0 +1,34 @@
+"""``a8sidecar``: reads the settings and runs the agent with the proxy that they name."""
+
+import functools
+from pathlib import Path
+
+from amalgam8.runtime.service import run
+from amalgam8.sidecar import agent
+from amalgam8.sidecar.proxy import Proxy
+from amalgam8.sidecar.settings import REFUSED, Settings
+
+
+def main() -> int:
+    """The console script; returns the exit code."""
+    return run(
+        "a8sidecar",
+        Settings,
+        functools.partial(agent.run, make_proxy=make_proxy),
+        refused=REFUSED,
+        command="[command...]",
+    )
+
+
+def make_proxy(settings: Settings, folder: Path) -> Proxy:
+    """The proxy of ``proxy_adapter``, whose files live in ``folder``."""
+    # Imported here: gRPC costs memory that a sidecar without this proxy need not pay.
+    from amalgam8.sidecar.envoy.adapter import Envoy
+
+    return Envoy(
+        state_dir=folder,
+        listen_host=settings.listen_host,
+        http_port=settings.http_listener_port,
+        binary=str(settings.proxy_binary) if settings.proxy_binary else None,
+        own_service=settings.own_service,
+    )

@@ -1,0 +1,97 @@
+"""Tells the controller what the proxy has confirmed: at every change, when the controller is back, and
+every PERIOD seconds. A failed report is tried again quietly, the newest only. Refuses to report what is
+merely desired; before anything is confirmed it says so, with an empty stamp.
+
+Wire format: ``PUT /v1/sidecars/{id}`` (``amalgam8.model.report``).
+"""
+
+import asyncio
+
+from amalgam8.clients.controller import ControllerClient
+from amalgam8.model.caller import Caller
+from amalgam8.model.errors import A8Error
+from amalgam8.model.report import SidecarReport
+from amalgam8.runtime.latest import Latest
+from amalgam8.runtime.logs import Log
+from amalgam8.sidecar.proxy import Confirmed, Stamp
+
+PERIOD = 15.0
+WITHIN = 5.0
+RETRIES = (0.25, 1.0, 5.0)
+"""Seconds until a failed report is tried again; the last is for all that follow."""
+
+_log = Log("sidecar.report")
+
+
+class Reporter:
+    """Sends reports of sidecar ``identity`` as long as ``key`` is known."""
+
+    def __init__(
+        self,
+        controller: ControllerClient,
+        identity: str,
+        caller: Caller,
+        proxy: str,
+        confirmed: Latest[Confirmed | None],
+        key: Latest[str],
+    ) -> None:
+        self.sent = 0
+        self.failed = 0
+        self._controller = controller
+        self._identity = identity
+        self._caller = caller
+        self._proxy = proxy
+        self._confirmed = confirmed
+        self._key = key
+        self._wanted = asyncio.Event()
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._want_at_each(self._confirmed))
+            tasks.create_task(self._want_at_each(self._key))
+            tasks.create_task(self._send_for_ever())
+
+    def report(self) -> SidecarReport:
+        """What would be sent now."""
+        confirmed = self._confirmed.value or Confirmed(Stamp())
+        return SidecarReport(
+            key=self._key.value,
+            service=self._caller.service,
+            tags=self._caller.tags,
+            proxy=self._proxy,
+            plan=confirmed.stamp.plan,
+            registry=confirmed.stamp.registry,
+            rejected=confirmed.rejected,
+        )
+
+    async def _want_at_each(self, cell: Latest[Confirmed | None] | Latest[str]) -> None:
+        version = 0
+        while True:
+            version = await cell.newer(version)
+            self._wanted.set()
+
+    async def _send_for_ever(self) -> None:
+        while True:
+            pause = RETRIES[min(self._failures, len(RETRIES)) - 1] if self._failures else PERIOD
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass
+            self._wanted.clear()
+            if self._key.value:
+                await self._send()
+
+    async def _send(self) -> None:
+        try:
+            await self._controller.report(self._identity, self.report(), timeout=WITHIN)
+        except A8Error as error:
+            if not self._failures:
+                _log.info("not reported, trying again", error=error)
+            self._failures += 1
+            self.failed += 1
+            return
+        self._failures = 0
+        self.sent += 1
