@@ -110,10 +110,9 @@ class ActionReader(DocumentReader):
             requests: float = 1
         else:
             requests = self.above_zero(members["requests"], f"{path}.requests", RATE_LIMIT)
-        per = members.get("per")
         return RateLimit(
             requests,
-            1 if per in (None, 0) else self.above_zero(per, f"{path}.per", PERIOD_LIMIT, " seconds"),
+            self.optional(members, path, "per", self.between(0, PERIOD_LIMIT, " seconds")) or 1,
             self.optional(members, path, "burst", self.between(0, RATE_LIMIT)) or 0,
             self.optional(members, path, "key", self.bucket_key) or "all",
             self.optional(members, path, "scope", self.one_of("sidecar", later=("fleet",))) or "sidecar",
@@ -130,10 +129,9 @@ class ActionReader(DocumentReader):
 
     def mirror(self, item: dict[str, Any], path: str) -> Mirror:
         members = self.members(item, path, known=("action", "tags", "percent"))
-        percent = members.get("percent")
         return Mirror(
             self.needed_tags(members, path),
-            100 if percent in (None, 0) else self.above_zero(percent, f"{path}.percent", 100),
+            self.optional(members, path, "percent", self.between(0, 100)) or 100,
         )
 
     def set_headers(self, item: dict[str, Any], path: str) -> SetHeaders:
@@ -153,8 +151,11 @@ class ActionReader(DocumentReader):
         if not isinstance(item, dict):
             self.wrong_type(path, "an object of header names and values")
             return {}
+        names: dict[str, str] = {}
         for name, value in item.items():
             self.touchable(name, f"{path}.{name}")
+            if names.setdefault(name.lower(), name) != name:
+                self.say(f"{path}.{name}", f"is the same header as {names[name.lower()]}")
             if not _HEADER_VALUE.fullmatch(self.text(value, f"{path}.{name}")):
                 self.say(f"{path}.{name}", "holds a control character")
         return {name: value for name, value in item.items() if isinstance(value, str)}

@@ -123,8 +123,12 @@ class Abort(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="action",
     tags: tuple[str, ...] = ()
 
 
+TRACE_KEY = "gremlin_recipe_id"
+"""The member that a trace without ``log_key`` writes, and that every access record has."""
+
+
 class Trace(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="action", tag="trace"):
-    """Write ``log_key``: ``log_value`` into the access record of the call."""
+    """Write ``log_key`` (empty: TRACE_KEY): ``log_value`` into the access record of the call."""
 
     log_key: str = ""
     log_value: str = ""

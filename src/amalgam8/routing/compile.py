@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import gcd
 from typing import Any, TypeVar
 
+import msgspec
+
 from amalgam8.model.caller import Caller
 from amalgam8.model.rule import (
+    TRACE_KEY,
     Abort,
     Action,
     Allow,
@@ -18,6 +21,7 @@ from amalgam8.model.rule import (
     Deny,
     Mirror,
     RateLimit,
+    Resilience,
     Route,
     Rule,
     SetHeaders,
@@ -111,13 +115,23 @@ def _backend(rule: Rule, route: Route, backend: Backend, weight: int) -> PlanBac
         tuple(sorted(backend.tags)),
         weight,
         _policy(backend),
-        route.http_req_timeout or backend.timeout or 0,
+        _number(route.http_req_timeout or backend.timeout),
         backend.retries if route.http_req_retries is None else route.http_req_retries,
     )
 
 
 def _policy(backend: Backend) -> Policy:
-    policy = Policy("" if backend.lb_type == "round_robin" else backend.lb_type, backend.resilience)
+    limits = backend.resilience
+    if limits is not None:
+        limits = msgspec.structs.replace(
+            limits,
+            sleep_window=_number(limits.sleep_window),
+            detection_interval=_number(limits.detection_interval),
+        )
+    policy = Policy(
+        "" if backend.lb_type == "round_robin" else backend.lb_type,
+        None if limits == Resilience() else limits,
+    )
     return DEFAULT_POLICY if policy == DEFAULT_POLICY else policy
 
 
@@ -158,8 +172,8 @@ def _access(ordered: Iterable[Rule], caller: Caller) -> Iterator[AccessEntry]:
 
 def _limit(action: RateLimit) -> PlanLimit:
     # Within one sidecar there is one caller, so a bucket for each caller is a bucket for all.
-    per, burst = (1 if action.per == 1 else action.per), action.burst or 0
-    return PlanLimit(action.requests, per, burst, action.key.partition("header:")[2])
+    per, burst = (1 if action.per in (0, 1) else float(action.per)), _number(action.burst)
+    return PlanLimit(float(action.requests), per, burst, action.key.partition("header:")[2])
 
 
 def _headers(actions: Sequence[SetHeaders], entry: dict[str, Any]) -> HeadersEntry:
@@ -169,15 +183,15 @@ def _headers(actions: Sequence[SetHeaders], entry: dict[str, Any]) -> HeadersEnt
 
 
 def _mirror(action: Mirror) -> PlanMirror:
-    return PlanMirror(tuple(sorted(action.tags)), action.percent if 0 < action.percent < 100 else 100)
+    return PlanMirror(tuple(sorted(action.tags)), float(action.percent) if 0 < action.percent < 100 else 100)
 
 
 def _trace(action: Trace) -> PlanTrace:
-    return PlanTrace(action.log_key, action.log_value, tuple(sorted(action.tags)))
+    return PlanTrace(action.log_key or TRACE_KEY, action.log_value, tuple(sorted(action.tags)))
 
 
 def _delay(action: Delay) -> PlanDelay:
-    return PlanDelay(action.duration, _dice(action.probability), tuple(sorted(action.tags)))
+    return PlanDelay(float(action.duration), _dice(action.probability), tuple(sorted(action.tags)))
 
 
 def _abort(action: Abort) -> PlanAbort:
@@ -206,6 +220,11 @@ def _of(
 
 def _entry(rule: Rule, when: Condition) -> dict[str, Any]:
     return {"rule": rule.id, "match": when, "expires": rule.expires_at}
+
+
+def _number(value: float) -> float:
+    """Zero is always the same object, which JSON leaves out, and other numbers look as if just decoded."""
+    return float(value) if value else 0
 
 
 def _dice(probability: float) -> float:

@@ -61,10 +61,10 @@ def condition(match: Match | None, caller: Caller) -> Condition | None:
     choices = [_patterns(block.headers) for block in match.any if fits(block.source, caller)]
     if match.any and not choices:
         return None
-    banned = [_patterns(block.headers) for block in match.none if fits(block.source, caller)]
-    if () in banned:
-        return None
     headers = {pattern for block in needed for pattern in _patterns(block.headers)}
+    banned = [_patterns(block.headers) for block in match.none if fits(block.source, caller)]
+    if any(set(each) <= headers for each in banned):  # it bans what it asks for, or every request
+        return None
     # A choice without patterns holds for every request, and so does one that asks only what is asked anyway.
     free = not choices or any(set(choice) <= headers for choice in choices)
     found = Condition(tuple(sorted(headers)), () if free else (_distinct(choices),), _distinct(banned))

@@ -5,13 +5,14 @@ proxy's answer can be found among them and ``explain`` can show them all. Order:
 version, mirror; then, in each attempt, the delays and the first abort whose dice fall.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import msgspec
 import re2
 
 from amalgam8.model.rule import Affinity
+from amalgam8.routing.addressing import addressed
 from amalgam8.routing.condition import Condition, Conjunction
 from amalgam8.routing.plan import (
     Entry,
@@ -31,14 +32,20 @@ from amalgam8.routing.resolve import (
     Slice,
     Target,
     mirror_target,
-    outer_routes,
 )
 
 E = TypeVar("E", bound=Entry)
 
+_JOINTS = {"cookie": "; "}
+_MESH_OWN = ("x-a8-", "x-envoy-")
+"""Headers that a proxy drops before it looks at anything: they could forge the mesh's own words."""
+
 
 class Request(msgspec.Struct, frozen=True):
-    """A call as the proxy sees it: ``path`` with its query, header names in any case, ``Host`` among them."""
+    """A call as the proxy sees it: ``path`` with its query, header names in any case, ``Host`` among them.
+
+    A header that came several times stands here once, as ``joined`` makes it.
+    """
 
     path: str
     headers: Mapping[str, str] = {}
@@ -105,11 +112,13 @@ class Decision(msgspec.Struct, frozen=True):
 
 def decide(routing: Routing, request: Request, own_service: str = "") -> Decision:
     """What may happen to ``request``, sent by a sidecar whose own ``A8_SERVICE`` names ``own_service``."""
-    headers = {key.lower(): value for key, value in request.headers.items()}
-    found = _addressed(routing, request.path, headers, own_service)
-    if isinstance(found, Refusal):
-        return Decision(refusal=found)
-    service, route, path = found
+    headers = _seen(request.headers)
+    host = headers.get("host", "")
+    found = addressed(routing, request.path, host, own_service, lambda route: holds(route.match, headers))
+    if isinstance(found, str):
+        return Decision(refusal=Refusal("unknown", found))
+    service, outer, path = found
+    route = outer or _route(service, headers)
     if (refusal := _access(service, headers)) is not None:
         return Decision(service=service.name, path=path, refusal=refusal)
     limit, change = _first(service.limits, headers), _first(service.headers, headers)
@@ -127,6 +136,15 @@ def decide(routing: Routing, request: Request, own_service: str = "") -> Decisio
         outcomes=tuple(_outcome(service, piece, route, fault, trace) for piece in pieces),
         rules=tuple(entry.rule for entry in (limit, change, mirror) if entry is not None),
     )
+
+
+def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers as proxies see them: the values of one name in a row, with commas (cookies: semicolons)."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        found[key] = f"{found[key]}{_JOINTS.get(key, ',')}{value}" if key in found else value
+    return found
 
 
 def holds(condition: Condition, headers: Mapping[str, str]) -> bool:
@@ -152,40 +170,8 @@ def traces_of(entry: TraceEntry, piece: Slice) -> tuple[PlanTrace, ...]:
     return tuple(trace for trace in entry.traces if set(piece.target.tags).issuperset(trace.tags))
 
 
-def _addressed(
-    routing: Routing, path: str, headers: Mapping[str, str], own_service: str
-) -> tuple[ServiceRouting, Route, str] | Refusal:
-    """By a known service in ``Host``, else by an outer path, else by the first path segment."""
-    host = host_name(headers.get("host", ""))
-    if host in routing and host != own_service:
-        return routing[host], _route(routing[host], headers), path
-    plain, mark, query = path.partition("?")
-    for service, route in outer_routes(routing):
-        rewritten = _outer_path(route, plain)
-        if rewritten is not None and holds(route.match, headers):
-            return service, route, f"{rewritten}{mark}{query}"
-    name, _, rest = plain.removeprefix("/").partition("/")
-    if name not in routing:
-        return Refusal("unknown", name)
-    return routing[name], _route(routing[name], headers), f"/{rest}{mark}{query}"
-
-
-def host_name(host: str) -> str:
-    """A ``Host`` header without its port."""
-    name, colon, port = host.rpartition(":")
-    return name if colon and port.isdigit() else host
-
-
-def _outer_path(route: Route, plain: str) -> str | None:
-    """What the instance sees of an outer path, or None if it does not lead here."""
-    outer = route.outer
-    if outer is None:
-        return None
-    if outer.path:
-        return (outer.rewrite or plain) if plain == outer.path else None
-    if not plain.startswith(outer.prefix):
-        return None
-    return outer.rewrite + plain[len(outer.prefix) :] if outer.rewrite else plain
+def _seen(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in joined(headers.items()).items() if not name.startswith(_MESH_OWN)}
 
 
 def _route(service: ServiceRouting, headers: Mapping[str, str]) -> Route:
