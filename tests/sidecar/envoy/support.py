@@ -13,7 +13,7 @@ import msgspec
 from amalgam8.model.caller import caller
 from amalgam8.model.instance import Address
 from amalgam8.model.report import PlanStamp
-from amalgam8.routing.plan import ALWAYS, Condition, FaultEntry
+from amalgam8.routing.condition import ALWAYS, Condition
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.envoy.adapter import Envoy
 from amalgam8.sidecar.envoy.routes import branch
@@ -283,17 +283,18 @@ async def backends(*names: str) -> AsyncIterator[list[Backend]]:
             await backend.stop()
 
 
-def simple(name: str, *peers: Peer, faults: tuple[FaultEntry, ...] = ()) -> ServiceRouting:
-    """A service without route rules."""
+def simple(name: str, *peers: Peer, **more: Any) -> ServiceRouting:
+    """A service without route rules; ``more`` of a ServiceRouting."""
     target = Target(name)
-    return ServiceRouting(name, (Route((Slice(target),)),), faults, {target: peers})
+    found = {target: peers, **more.pop("peers", {})}
+    return ServiceRouting(name, (Route((Slice(target),)),), peers=found, **more)
 
 
 def service(
     name: str,
     routes: Iterable[tuple[Condition, dict[str, int]]],
     peers: Mapping[str, tuple[Peer, ...]],
-    faults: tuple[FaultEntry, ...] = (),
+    **more: Any,
 ) -> ServiceRouting:
     """A service whose routes give shares (any whole numbers that divide SHARES) by tag."""
     found = []
@@ -305,7 +306,7 @@ def service(
         )
         found.append(Route(slices, condition, f"rule-{position}" if condition != ALWAYS else ""))
     targets = {Target(name, (tag,) if tag else ()): found for tag, found in peers.items()}
-    return ServiceRouting(name, tuple(found), faults, targets)
+    return ServiceRouting(name, tuple(found), peers=targets, **more)
 
 
 def when(**headers: str) -> Condition:

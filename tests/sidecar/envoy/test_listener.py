@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from amalgam8.routing.plan import ALWAYS, FaultEntry, PlanAbort
+from amalgam8.routing.condition import ALWAYS
+from amalgam8.routing.plan import FaultEntry, PlanAbort
 from amalgam8.sidecar.envoy.listener import HEADERS_COUNT
 from tests.sidecar.envoy.support import LIMIT, Client, Mesh, backends, service, simple, when
 
@@ -66,7 +67,7 @@ async def test_answers_of_apps_are_left_alone_and_cannot_forge_a_reason(mesh: Me
 async def test_injected_aborts_carry_no_reason(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         for status in (404, 503, 500):
-            fault = FaultEntry("f", aborts=(PlanAbort(status),))
+            fault = FaultEntry(rule="f", aborts=(PlanAbort(status),))
             await mesh.follow(simple("svc", one.peer(), faults=(fault,)))
             reply = await mesh.ask("/svc/")
             assert reply.status == status

@@ -19,7 +19,7 @@ from amalgam8.sidecar.envoy.admin import STATS, metrics
 from amalgam8.sidecar.envoy.ads import LINGER, Ads, Request
 from amalgam8.sidecar.envoy.bootstrap import bootstrap
 from amalgam8.sidecar.envoy.listener import listeners
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES, SECOND
 from amalgam8.sidecar.envoy.process import Process, check_port, find_binary, listen_address, port_taken
 from amalgam8.sidecar.envoy.render import Renderer, RenderService
 from amalgam8.sidecar.envoy.routes import branch
@@ -80,7 +80,9 @@ class Envoy:
         binary = find_binary(self._binary)
         host = listen_address(self._host)
         check_port(host, self._port)
-        renderer = Renderer(listeners(host, self._port), self._render_service)
+        renderer = Renderer(
+            listeners(host, self._port), self._render_service, self._own.service, self._linger
+        )
         configuration = _Configuration(self.desired, self.confirmed, renderer, Ads(self._linger))
         with _socket_folder(self._state_dir) as folder:
             ads, self._admin_socket = folder / "ads.sock", folder / "admin.sock"
@@ -171,7 +173,8 @@ class _Configuration:
             self._ads.reset()
 
     def _want(self) -> None:
-        self._state = self._renderer.state(self._trial.chosen, self._ads.clusters)
+        held = self._ads.held(ROUTES, SECOND)
+        self._state = self._renderer.state(self._trial.chosen, self._ads.clusters, held, self._clock())
         self._ads.want(self._state)
 
     def _advance(self) -> None:
@@ -208,15 +211,16 @@ class _Configuration:
         return True
 
     def _learn_routes(self) -> bool:
-        refusal = self._ads.refused(ROUTES).get(MAIN)
-        version = self._state.routes[MAIN].version
-        if refusal is None or refusal.version != version:
+        refused = self._ads.refused(ROUTES)
+        versions = {name: item.version for name, item in self._state.routes.items()}
+        words = [bad.words for name, bad in refused.items() if bad.version == versions.get(name)]
+        if not words:
             return False
-        self._trial.refused(refusal.words)
+        self._trial.refused(words[0])
         self._want()
-        if self._state.routes[MAIN].version != version:
+        if {name: item.version for name, item in self._state.routes.items()} != versions:
             return True
-        log.error("the proxy refuses its configuration, and not for one destination: %s", refusal.words)
+        log.error("the proxy refuses its configuration, and not for one destination: %s", words[0])
         return False
 
     def _learn_acceptance(self) -> bool:
