@@ -58,6 +58,8 @@ class Backend:
         self.port = 0
         self.calls = 0
         self.connections = 0
+        self.status = 0
+        self.last: Call | None = None
         self.gate: asyncio.Event | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -115,8 +117,9 @@ class Backend:
         if word.startswith("bytes-"):
             await _send_bytes(writer, int(word[6:]))
             return True
-        status = int(word[7:]) if word.startswith("status-") else 200
-        body = msgspec.json.encode(Call(self.name, method, path, headers, size))
+        status = int(word[7:]) if word.startswith("status-") else self.status or 200
+        self.last = Call(self.name, method, path, headers, size)
+        body = msgspec.json.encode(self.last)
         extra = "x-a8-reason: forged\r\nx-envoy-own: kept\r\nserver: backend\r\n" if status != 200 else ""
         head = f"HTTP/1.1 {status} OK\r\n{extra}content-length: {len(body)}\r\n\r\n".encode()
         writer.write(head + (b"" if method == "HEAD" else body))

@@ -26,10 +26,12 @@ def test_the_whole_value_matches_where_the_pattern_is_found(pattern: str, value:
 @pytest.mark.parametrize("pattern", ["jason", "user=jason", "a b", "x-y_z/;,'\"", "ä"])
 def test_plain_words_need_no_expression(pattern: str) -> None:
     found = predicate(Condition((("x-user", pattern),)))
+    assert found is not None
     assert found.single_predicate.value_match.contains == pattern
 
 
 def test_nothing_to_find_is_presence() -> None:
     found = predicate(Condition((("x-user", ""),)))
+    assert found is not None
     assert found.single_predicate.value_match.safe_regex.regex == r"\C*"
     assert predicate(Condition()) is None

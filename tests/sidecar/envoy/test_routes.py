@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -182,7 +183,9 @@ async def test_an_instance_has_some_time_to_start_its_answer_and_no_limit_after(
 
 def test_a_service_with_a_hundred_rules_stays_small() -> None:
     here = (Slice(Target("svc")),)
-    entries = [{"rule": f"r{number}", "match": when(x_user=f"user{number}")} for number in range(14)]
+    entries: list[dict[str, Any]] = [
+        {"rule": f"r{number}", "match": when(x_user=f"user{number}")} for number in range(14)
+    ]
     routing = ServiceRouting(
         "svc",
         (*(Route(here, entry["match"], str(entry["rule"])) for entry in entries), Route(here)),
@@ -201,7 +204,9 @@ def test_a_service_with_a_hundred_rules_stays_small() -> None:
 
 def test_too_many_combinations_are_refused() -> None:
     here = (Slice(Target("svc")),)
-    entries = [{"rule": f"r{number}", "match": when(x_user=f"user{number}")} for number in range(70)]
+    entries: list[dict[str, Any]] = [
+        {"rule": f"r{number}", "match": when(x_user=f"user{number}")} for number in range(70)
+    ]
     routing = ServiceRouting(
         "svc",
         (*(Route(here, entry["match"]) for entry in entries), Route(here)),

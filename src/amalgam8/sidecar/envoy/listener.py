@@ -12,7 +12,6 @@ from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
-from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
@@ -83,8 +82,7 @@ def _main_manager() -> Any:
         MAIN,
         [
             _off(UNKNOWN, _name_from_path()),
-            _off(ACCESS, packed(rbac_pb2.RBAC())),
-            *(_off(name, place()) for name in (LIMIT, TRACE, FAULT, HEADERS)),
+            *(_off(name, place()) for name in (ACCESS, LIMIT, TRACE, FAULT, HEADERS)),
             _off(HOP, _hop()),
             _router(),
         ],

@@ -88,7 +88,6 @@ class Passes:
                     header={"key": NEXT_HEADER, "value": f"%REQ({FAULT_HEADER})%"},
                     append_action="OVERWRITE_IF_EXISTS_OR_ADD",
                 )
-                again.request_headers_to_remove.append(FAULT_HEADER)
                 again.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=self.hold))
                 below.matcher_list.matchers.add(
                     predicate=found(FAULT_HEADER, ""), on_match=on_match("route", again)

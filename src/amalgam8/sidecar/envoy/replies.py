@@ -7,11 +7,11 @@ What an app answers is no local reply and is never touched.
 from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 
-from amalgam8.sidecar.envoy.messages import NAMESPACE, REASON_HEADER
+from amalgam8.sidecar.envoy.messages import NAMESPACE, REASON_HEADER, packed
 
 _JSON = "application/json"
-_RBAC = "envoy.filters.http.rbac"
 _SENTENCES = {
     "unknown": "no such service",
     "unavailable": "no instance of the service can take the call",
@@ -26,14 +26,23 @@ _RULED = f"%METADATA(ROUTE:{NAMESPACE}:rule)%"
 def first_pass() -> list[Any]:
     """Mappers of the listener that apps call; the first that fits applies."""
     from_path = f"%DYNAMIC_METADATA({NAMESPACE}:service)%"
-    denied = f"%DYNAMIC_METADATA({_RBAC}:enforced_effective_policy_id)%"
+    denied = f"%DYNAMIC_METADATA({NAMESPACE}:denied)%"
     limited = f"%DYNAMIC_METADATA({NAMESPACE}:limit)%"
     return [
         _mapper(_all(_flags("NC"), _status(404)), 404, "unknown", from_path, from_path, ""),
         _mapper(_flags("NR"), 404, "unknown", "", "", ""),
         _mapper(_all(_flags("NC"), _status(500)), 503, "unavailable", from_path, from_path, ""),
-        _mapper(_all(_denied(), _status(403)), 403, "denied", _KEY, _NAMED, denied),
-        _mapper(_flags("RL"), 429, "limited", _KEY, _NAMED, limited),
+        _mapper(
+            _details("response.code_details.startsWith('rbac_access_denied')"),
+            403,
+            "denied",
+            _KEY,
+            _NAMED,
+            denied,
+        ),
+        _mapper(
+            _details("response.code_details == 'local_rate_limited'"), 429, "limited", _KEY, _NAMED, limited
+        ),
         *second_pass(),
     ]
 
@@ -73,15 +82,10 @@ def _text(value: str) -> str:
     return f"{value}%REQ({REASON_HEADER})%"  # clients cannot send that header, so it adds nothing
 
 
-def _denied() -> Any:
-    matcher = {
-        "filter": _RBAC,
-        "path": [{"key": "enforced_engine_result"}],
-        "value": {"string_match": {"exact": "denied"}},
-    }
-    return accesslog_pb2.AccessLogFilter(
-        metadata_filter={"matcher": matcher, "match_if_key_not_found": {"value": False}}
-    )
+def _details(expression: str) -> Any:
+    """By Envoy's words for why it answered, which are there where flags and metadata are not yet."""
+    config = packed(cel_pb2.ExpressionFilter(expression=expression))
+    return accesslog_pb2.AccessLogFilter(extension_filter={"name": "cel", "typed_config": config})
 
 
 def _flags(*flags: str) -> Any:
