@@ -13,7 +13,8 @@ from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.type.v3 import percent_pb2
 
 from amalgam8.routing.plan import PlanAbort, PlanDelay
-from amalgam8.sidecar.envoy.closing import close_filter
+from amalgam8.sidecar.envoy.choices import noted
+from amalgam8.sidecar.envoy.closing import END_STATUS
 from amalgam8.sidecar.envoy.messages import packed
 
 NO_ANSWER = -1
@@ -28,21 +29,29 @@ def fault_chain(delays: Iterable[PlanDelay], aborts: Iterable[PlanAbort]) -> lis
     """The filters' configurations, each packed, in the order in which they act; empty without faults."""
     held, ended = _folded_delays(delays), _folded_aborts(aborts)
     chain: list[Any] = []
+    if without_answer(ended):
+        if any(abort.status == END_STATUS for abort in ended):
+            raise Unrenderable(
+                f"an abort without an answer beside one of status {END_STATUS} is not possible on Envoy"
+            )
+        chain.append(noted(end="1"))
     for position, delay in enumerate(held):
         fault = fault_pb2.HTTPFault(disable_downstream_cluster_stats=True)
         fault.delay.fixed_delay.FromTimedelta(timedelta(seconds=delay.seconds))
         fault.delay.percentage.CopyFrom(percentage(delay.probability))
-        if position == len(held) - 1 and ended and ended[0].status != NO_ANSWER:
+        if position == len(held) - 1 and ended:
             _abort(fault, ended.pop(0))  # the last delay and the first abort fit in one filter
         chain.append(packed(fault))
     for abort in ended:
-        if abort.status == NO_ANSWER:
-            chain.append(close_filter(abort.probability))
-            continue
         fault = fault_pb2.HTTPFault(disable_downstream_cluster_stats=True)
         _abort(fault, abort)
         chain.append(packed(fault))
     return chain
+
+
+def without_answer(aborts: Iterable[PlanAbort]) -> bool:
+    """Whether a call can end without an answer; then ``closing_filter`` has to stand in front."""
+    return any(abort.status == NO_ANSWER for abort in aborts)
 
 
 def longest(delays: Iterable[PlanDelay]) -> float:
@@ -57,7 +66,7 @@ def percentage(probability: float) -> Any:
 
 
 def _abort(fault: Any, abort: PlanAbort) -> None:
-    fault.abort.http_status = abort.status
+    fault.abort.http_status = END_STATUS if abort.status == NO_ANSWER else abort.status
     fault.abort.percentage.CopyFrom(percentage(abort.probability))
 
 

@@ -46,6 +46,9 @@ IDLE = timedelta(hours=1)
 """A stream on which no byte has moved for so long is ended."""
 
 CONNECTION_IDLE = timedelta(hours=1)
+DELAYED_CLOSE = timedelta(milliseconds=50)
+"""How long a connection that we close waits for the other side to close it first."""
+
 HEADERS_TIME = timedelta(seconds=15)
 STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 1024 * 1024
@@ -129,6 +132,7 @@ def _manager(name: str, filters: Sequence[Any], **more: Any) -> Any:
             "initial_connection_window_size": {"value": CONNECTION_WINDOW_BYTES},
         },
         stream_idle_timeout=IDLE,
+        delayed_close_timeout=DELAYED_CLOSE,
         request_timeout=timedelta(0),
         request_headers_timeout=HEADERS_TIME,
         upgrade_configs=[{"upgrade_type": "websocket"}],

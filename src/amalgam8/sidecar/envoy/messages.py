@@ -40,6 +40,9 @@ FAULT_HEADER = "x-a8-fault"
 HOP_HEADER = "x-a8-hop"
 """What the last pass tells the first one about the instance, on responses."""
 
+END_HEADER = "x-a8-end"
+"""Marks the answer that must not reach the caller: the stream is reset instead."""
+
 UNKNOWN = "a8.unknown"
 """The filter that reads the service's name out of the path, for answers about services nobody knows."""
 

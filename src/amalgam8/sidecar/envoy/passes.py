@@ -21,9 +21,11 @@ from amalgam8.routing.plan import FaultEntry, PlanAbort, PlanDelay
 from amalgam8.routing.resolve import Route, ServiceRouting, Slice
 from amalgam8.sidecar.envoy.attempts import Attempts, attempts_of, bound, by_method, inner
 from amalgam8.sidecar.envoy.choices import always, nested, noted, on_match, picked, set_headers
-from amalgam8.sidecar.envoy.faults import fault_chain, longest
+from amalgam8.sidecar.envoy.closing import closing_filter
+from amalgam8.sidecar.envoy.faults import fault_chain, longest, without_answer
 from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
+    END_HEADER,
     FAULT,
     FAULT_HEADER,
     HOP_HEADER,
@@ -57,7 +59,8 @@ class Passes:
         """The fault filters that act before the only router."""
 
         def filters(entry: FaultEntry) -> Sequence[AnyMessage]:
-            return self._chain(entry.rule, *faults_of(entry, piece))
+            delays, aborts = faults_of(entry, piece)
+            return [*_closing(aborts), *self._chain(entry.rule, delays, aborts)]
 
         return picked(self._faults, filters)
 
@@ -72,7 +75,7 @@ class Passes:
             if not delays and not aborts and header == FAULT_HEADER:
                 return []
             name = self._last(route, piece, delays, aborts)
-            told = [noted(fault=entry.rule)] if delays or aborts else []
+            told = [*_closing(aborts), noted(fault=entry.rule)] if delays or aborts else []
             return [*told, set_headers([(header, name)])]
 
         return picked(self._faults, filters)
@@ -130,7 +133,7 @@ class Passes:
     def _tell(message: Any) -> None:
         """The last pass: hide the mesh's headers from the instance, and tell the first pass about it."""
         message.request_headers_to_remove.extend([NEXT_HEADER, FAULT_HEADER])
-        message.response_headers_to_remove.extend([REASON_HEADER, HOP_HEADER])
+        message.response_headers_to_remove.extend([REASON_HEADER, HOP_HEADER, END_HEADER])
         message.response_headers_to_add.add(
             header={"key": HOP_HEADER, "value": HOP}, append_action="OVERWRITE_IF_EXISTS_OR_ADD"
         )
@@ -140,3 +143,7 @@ class Passes:
         name = hashlib.blake2b(content, digest_size=12).hexdigest()
         self.entries[name] = content
         return name
+
+
+def _closing(aborts: Sequence[PlanAbort]) -> list[AnyMessage]:
+    return [closing_filter()] if without_answer(aborts) else []

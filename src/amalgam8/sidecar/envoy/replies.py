@@ -9,7 +9,8 @@ from typing import Any
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 
-from amalgam8.sidecar.envoy.messages import NAMESPACE, REASON_HEADER, packed
+from amalgam8.sidecar.envoy.closing import END_STATUS
+from amalgam8.sidecar.envoy.messages import END_HEADER, NAMESPACE, REASON_HEADER, packed
 
 _JSON = "application/json"
 _SENTENCES = {
@@ -51,6 +52,11 @@ def second_pass() -> list[Any]:
     """Mappers of the internal listener, where instances are missing and faults act."""
     return [
         _mapper(_flags("UH", "UF", "UO", "NC"), 503, "unavailable", _KEY, _NAMED, _RULED),
+        {
+            "filter": _all(_flags("FI"), _noted("end", "1"), _status(END_STATUS)),
+            "headers_to_add": [{"header": {"key": END_HEADER, "value": "1"}}],
+            "body_format_override": _NO_WORDS,
+        },
         {"filter": _flags(*_FAILURES), "body_format_override": _NO_WORDS},
     ]
 
@@ -86,6 +92,17 @@ def _details(expression: str) -> Any:
     """By Envoy's words for why it answered, which are there where flags and metadata are not yet."""
     config = packed(cel_pb2.ExpressionFilter(expression=expression))
     return accesslog_pb2.AccessLogFilter(extension_filter={"name": "cel", "typed_config": config})
+
+
+def _noted(key: str, value: str) -> Any:
+    matcher = {
+        "filter": NAMESPACE,
+        "path": [{"key": key}],
+        "value": {"string_match": {"exact": value}},
+    }
+    return accesslog_pb2.AccessLogFilter(
+        metadata_filter={"matcher": matcher, "match_if_key_not_found": {"value": False}}
+    )
 
 
 def _flags(*flags: str) -> Any:

@@ -29,6 +29,7 @@ from amalgam8.sidecar.envoy.limits import limit_filters
 from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
+    END_HEADER,
     FAULT,
     FAULT_HEADER,
     HEADERS,
@@ -221,7 +222,7 @@ class _Service:
     def _single(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
         """To the instances, with the faults in front."""
         message = self._message(pieces, attempts)
-        message.response_headers_to_remove.append(REASON_HEADER)
+        message.response_headers_to_remove.extend([REASON_HEADER, END_HEADER])
         faults = not attempts.sees_faults
         configs = [self._slice_config(piece, "" if faults else "none", route) for piece in pieces]
         self._share(message, [piece.target.name for piece in pieces], pieces, configs, route)
