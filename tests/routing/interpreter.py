@@ -161,7 +161,7 @@ class Interpreter:
                 acting = [a for a in of(fault, Delay, Abort) if set(a.tags) <= set(tags)]
                 tracing = [a for a in of(trace, Trace) if set(a.tags) <= set(tags)]
                 what = (
-                    instance.id if instance else ("unavailable", service),
+                    instance.id if instance else ("unavailable", name, route_rule.id if route_rule else ""),
                     tuple((float(a.duration), a.probability or 1) for a in acting if isinstance(a, Delay)),
                     tuple((a.return_code, a.probability or 1) for a in acting if isinstance(a, Abort)),
                     float(route.http_req_timeout or backend.timeout),
@@ -185,7 +185,9 @@ def flat(decision: Decision) -> Any:
     found: dict[Any, float] = defaultdict(float)
     for outcome in decision.outcomes:
         refusal = outcome.refusal
-        for instance in outcome.instances or [(refusal.kind, refusal.service) if refusal else ""]:
+        for instance in outcome.instances or [
+            (refusal.kind, refusal.service, refusal.rule) if refusal else ""
+        ]:
             what = (
                 instance,
                 outcome.delays,
