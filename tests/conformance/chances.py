@@ -9,6 +9,7 @@ from itertools import product
 
 import msgspec
 
+from amalgam8.routing.addressing import address
 from amalgam8.routing.decide import Decision, Outcome, Refusal
 
 REFUSED = {"unknown": 404, "denied": 403, "unavailable": 503}
@@ -37,8 +38,9 @@ def chances(
 
 
 def reason(refusal: Refusal) -> str:
-    """The value of ``x-a8-reason``."""
-    return f"{refusal.kind}; service={refusal.service}; rule={refusal.rule}"
+    """The value of ``x-a8-reason``, where services are named as in paths."""
+    service = refusal.service if refusal.kind == "unknown" else address(refusal.service)
+    return f"{refusal.kind}; service={service}; rule={refusal.rule}"
 
 
 def statuses(found: list[Chance]) -> dict[int, float]:

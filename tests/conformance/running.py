@@ -44,6 +44,11 @@ class Bench:
         assert await self.proxy.apply(routing) == {}
         return routing
 
+    async def follow(self, routing: dict[str, ServiceRouting], names: list[str]) -> dict[str, str]:
+        """Make the proxy follow this; ``names`` are the instances by place. What was rejected."""
+        self._names = names
+        return await self.proxy.apply(routing)
+
     async def check(self, routing: dict[str, ServiceRouting], ask: Ask) -> None:
         """Send it as often as needed, and raise AssertionError where the answers are not as they must be."""
         self._count += 1
@@ -145,12 +150,12 @@ def _times(ask: Ask) -> int:
 
 
 @contextlib.asynccontextmanager
-async def bench(name: str, folder: Path) -> AsyncIterator[Bench]:
+async def bench(name: str, folder: Path, places: int = PLACES) -> AsyncIterator[Bench]:
     """The proxy of this name, started, until left."""
     proxy = PROXIES[name]()
     with socket.socket() as dead:  # bound, and nobody listens: connections are refused
         dead.bind(("127.0.0.1", 0))
-        async with pool(PLACES) as found:
+        async with pool(places) as found:
             await proxy.start(folder)
             try:
                 yield Bench(proxy, found, dead.getsockname()[1])
