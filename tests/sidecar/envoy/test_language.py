@@ -354,8 +354,7 @@ async def test_an_abort_without_an_answer_closes_the_connection(mesh: Mesh) -> N
                 try:
                     found[(await mesh.ask("/svc/", ("f", "1"))).status] += 1
                 except asyncio.IncompleteReadError as error:
-                    assert error.partial == b""
-                    found["closed"] += 1
+                    found["cut" if error.partial else "closed"] += 1
             assert found.keys() == {418, "closed"}, more
             assert one.calls == 0
             assert (await mesh.ask("/svc/")).status == 200

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from amalgam8.routing.addressing import address
 from amalgam8.routing.condition import ALWAYS
 from amalgam8.routing.plan import (
     AccessEntry,
@@ -25,7 +26,7 @@ from amalgam8.routing.plan import (
 from amalgam8.routing.resolve import Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.envoy import attempts as module
 from amalgam8.sidecar.envoy.faults import Unrenderable
-from amalgam8.sidecar.envoy.routes import address, branch
+from amalgam8.sidecar.envoy.routes import branch
 from tests.sidecar.envoy.support import LIMIT, Client, Mesh, backends, running, service, simple, when
 
 

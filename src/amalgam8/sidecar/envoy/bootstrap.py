@@ -9,12 +9,16 @@ from typing import Any
 import msgspec
 
 from amalgam8.sidecar.envoy.messages import ADS_CLUSTER, INTERNAL, SECOND
+from amalgam8.sidecar.envoy.record import STATS_PREFIX
 
 CONNECTIONS_LIMIT = 10_000
 """Open connections from apps; above it new ones are closed."""
 
 EXPRESSION_LIMIT = 100_000
 """Size of a compiled pattern above which Envoy refuses it; rules were checked when they were written."""
+
+BUCKETS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000]
+"""Of the histogram of calls, in milliseconds."""
 
 INTERNAL_CALLS_LIMIT = 100_000
 """Above what the clusters of instances allow, so that it never decides."""
@@ -66,7 +70,13 @@ def bootstrap(ads_socket: Path, admin_socket: Path, service: str, stats: tuple[s
             ]
         },
         "stats_config": {
-            "stats_matcher": {"inclusion_list": {"patterns": [{"exact": name} for name in stats]}},
+            "use_all_default_tags": False,
+            "histogram_bucket_settings": [{"match": {"prefix": STATS_PREFIX}, "buckets": BUCKETS}],
+            "stats_matcher": {
+                "inclusion_list": {
+                    "patterns": [{"prefix": STATS_PREFIX}, *({"exact": name} for name in stats)]
+                }
+            },
         },
         "overload_manager": {
             "resource_monitors": [

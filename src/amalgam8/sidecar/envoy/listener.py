@@ -27,7 +27,9 @@ from amalgam8.sidecar.envoy.messages import (
     LIMIT,
     MAIN,
     NAMESPACE,
+    REQUEST,
     SECOND,
+    SEED_HEADER,
     TRACE,
     UNKNOWN,
     Resource,
@@ -54,8 +56,8 @@ STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 1024 * 1024
 
 
-def listeners(host: str, port: int) -> dict[str, Resource]:
-    """Both listeners, by name; ``host`` is an IP address."""
+def listeners(host: str, port: int, loggers: Sequence[Any] = ()) -> dict[str, Resource]:
+    """Both listeners, by name; ``host`` is an IP address, ``loggers`` write the access records."""
     address = {"socket_address": {"address": host, "port_value": port}}
     main = listener_pb2.Listener(
         name=MAIN,
@@ -64,7 +66,7 @@ def listeners(host: str, port: int) -> dict[str, Resource]:
         # Two sidecars on one port must be an error, not a lottery.
         enable_reuse_port={"value": False},
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
-        filter_chains=[_chain(_main_manager())],
+        filter_chains=[_chain(_main_manager(loggers))],
     )
     second = listener_pb2.Listener(
         name=SECOND,
@@ -80,16 +82,18 @@ def _chain(manager: Any) -> dict[str, Any]:
     return {"filters": [{"name": "http", "typed_config": packed(manager)}]}
 
 
-def _main_manager() -> Any:
+def _main_manager(loggers: Sequence[Any]) -> Any:
     return _manager(
         MAIN,
         [
+            http_connection_manager_pb2.HttpFilter(name=REQUEST, typed_config=_request()),
             _off(UNKNOWN, _name_from_path()),
             *(_off(name, place()) for name in (ACCESS, LIMIT, TRACE, FAULT, HEADERS)),
             _off(HOP, _hop()),
             _router(),
         ],
-        early_header_mutation_extensions=[_early({"prefix": "x-envoy-"}, {"prefix": "x-a8-"})],
+        access_log=loggers,
+        early_header_mutation_extensions=[_early()],
         generate_request_id={"value": True},
         preserve_external_request_id=True,
         request_id_extension={
@@ -164,28 +168,50 @@ def _name_from_path() -> Any:
     )
 
 
+def _request() -> Any:
+    """Notes the path as it came, and a ``traceparent`` (W3C) in case there is none: never sampled here."""
+    uuid = r"^(\w{8})-(\w{4})-(\w{4})-(\w{4})-(\w{12})$"
+    made = {"pattern": {"regex": uuid}, "substitution": r"00-\1\2\3\4\5-\5\2-00"}
+    pairs: list[tuple[str, str, dict[str, Any], bool]] = [
+        (":path", "path", {}, False),
+        (SEED_HEADER, "traceparent", {"regex_value_rewrite": made}, True),
+    ]
+    rules = [
+        {
+            "header": header,
+            "on_header_present": {"metadata_namespace": NAMESPACE, "key": key, **more},
+            "remove": remove,
+        }
+        for header, key, more, remove in pairs
+    ]
+    return packed(header_to_metadata_pb2.Config(request_rules=rules))
+
+
 def _hop() -> Any:
     """Takes what the last pass told about the instance out of the response, for the access record."""
+    whole = r"^(\S*) (\S*) (\C*)$"
+    fired = r"^\S* (?:\S*?(DI|FI)\S*|\S*) \C*$"
+    parts = (("host", whole, 1), ("flags", whole, 2), ("fired", fired, 1), ("dst", whole, 3))
     rules = [
         {
             "header": HOP_HEADER,
             "on_header_present": {
                 "metadata_namespace": NAMESPACE,
                 "key": key,
-                "regex_value_rewrite": {
-                    "pattern": {"regex": r"^(\S*) (\S*) (\C*)$"},
-                    "substitution": rf"\{part}",
-                },
+                "regex_value_rewrite": {"pattern": {"regex": pattern}, "substitution": rf"\{part}"},
             },
             "remove": key == "dst",
         }
-        for part, key in ((1, "host"), (2, "flags"), (3, "dst"))
+        for key, pattern, part in parts
     ]
     return packed(header_to_metadata_pb2.Config(response_rules=rules))
 
 
-def _early(*matchers: dict[str, str]) -> dict[str, Any]:
-    mutation = header_mutation_pb2.HeaderMutation(
-        mutations=[{"remove_on_match": {"key_matcher": matcher}} for matcher in matchers]
-    )
+def _early() -> dict[str, Any]:
+    """Before anything looks at a request: nothing in it speaks for the mesh."""
+    mutations: list[dict[str, Any]] = [
+        {"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-envoy-", "x-a8-")
+    ]
+    mutations.append({"append": {"header": {"key": SEED_HEADER, "value": "%UNIQUE_ID%"}}})
+    mutation = header_mutation_pb2.HeaderMutation(mutations=mutations)
     return {"name": "strip", "typed_config": packed(mutation)}

@@ -43,6 +43,12 @@ HOP_HEADER = "x-a8-hop"
 END_HEADER = "x-a8-end"
 """Marks the answer that must not reach the caller: the stream is reset instead."""
 
+SEED_HEADER = "x-a8-seed"
+"""A random number, of which a trace's identity is made for a request that has none."""
+
+REQUEST = "a8.request"
+"""The filter that notes what a request was when it came. The only one that always runs."""
+
 UNKNOWN = "a8.unknown"
 """The filter that reads the service's name out of the path, for answers about services nobody knows."""
 

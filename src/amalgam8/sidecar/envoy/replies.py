@@ -30,11 +30,11 @@ def first_pass() -> list[Any]:
     denied = f"%DYNAMIC_METADATA({NAMESPACE}:denied)%"
     limited = f"%DYNAMIC_METADATA({NAMESPACE}:limit)%"
     return [
-        _mapper(_all(_flags("NC"), _status(404)), 404, "unknown", from_path, from_path, ""),
-        _mapper(_flags("NR"), 404, "unknown", "", "", ""),
-        _mapper(_all(_flags("NC"), _status(500)), 503, "unavailable", from_path, from_path, ""),
+        _mapper(_all(by_flags("NC"), _status(404)), 404, "unknown", from_path, from_path, ""),
+        _mapper(by_flags("NR"), 404, "unknown", "", "", ""),
+        _mapper(_all(by_flags("NC"), _status(500)), 503, "unavailable", from_path, from_path, ""),
         _mapper(
-            _details("response.code_details.startsWith('rbac_access_denied')"),
+            by_expression("response.code_details.startsWith('rbac_access_denied')"),
             403,
             "denied",
             _KEY,
@@ -42,7 +42,12 @@ def first_pass() -> list[Any]:
             denied,
         ),
         _mapper(
-            _details("response.code_details == 'local_rate_limited'"), 429, "limited", _KEY, _NAMED, limited
+            by_expression("response.code_details == 'local_rate_limited'"),
+            429,
+            "limited",
+            _KEY,
+            _NAMED,
+            limited,
         ),
         *second_pass(),
     ]
@@ -51,13 +56,13 @@ def first_pass() -> list[Any]:
 def second_pass() -> list[Any]:
     """Mappers of the internal listener, where instances are missing and faults act."""
     return [
-        _mapper(_flags("UH", "UF", "UO", "NC"), 503, "unavailable", _KEY, _NAMED, _RULED),
+        _mapper(by_flags("UH", "UF", "UO", "NC"), 503, "unavailable", _KEY, _NAMED, _RULED),
         {
-            "filter": _all(_flags("FI"), _noted("end", "1"), _status(END_STATUS)),
+            "filter": _all(by_flags("FI"), _noted("end", "1"), _status(END_STATUS)),
             "headers_to_add": [{"header": {"key": END_HEADER, "value": "1"}}],
             "body_format_override": _NO_WORDS,
         },
-        {"filter": _flags(*_FAILURES), "body_format_override": _NO_WORDS},
+        {"filter": by_flags(*_FAILURES), "body_format_override": _NO_WORDS},
     ]
 
 
@@ -76,7 +81,11 @@ def _mapper(where: Any, status: int, kind: str, key: str, service: str, rule: st
             }
         ],
         "body_format_override": {
-            "json_format": {"error": _SENTENCES[kind], "service": service and _text(service), "rule": rule},
+            "json_format": {
+                "error": _SENTENCES[kind],
+                "service": service and _text(service),
+                "rule": rule and _text(rule),
+            },
             "omit_empty_values": True,
             "content_type": _JSON,
         },
@@ -88,7 +97,7 @@ def _text(value: str) -> str:
     return f"{value}%REQ({REASON_HEADER})%"  # clients cannot send that header, so it adds nothing
 
 
-def _details(expression: str) -> Any:
+def by_expression(expression: str) -> Any:
     """By Envoy's words for why it answered, which are there where flags and metadata are not yet."""
     config = packed(cel_pb2.ExpressionFilter(expression=expression))
     return accesslog_pb2.AccessLogFilter(extension_filter={"name": "cel", "typed_config": config})
@@ -105,7 +114,7 @@ def _noted(key: str, value: str) -> Any:
     )
 
 
-def _flags(*flags: str) -> Any:
+def by_flags(*flags: str) -> Any:
     return accesslog_pb2.AccessLogFilter(response_flag_filter={"flags": flags})
 
 

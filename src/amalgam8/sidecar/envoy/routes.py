@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from envoy.config.core.v3 import base_pb2
@@ -19,6 +18,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from xds.type.matcher.v3 import matcher_pb2
 
+from amalgam8.routing.addressing import address
 from amalgam8.routing.plan import MirrorEntry
 from amalgam8.routing.resolve import Route, ServiceRouting, Slice, mirror_target
 from amalgam8.sidecar.envoy.access import access_config
@@ -309,11 +309,6 @@ def nested_or_only(tree: Any) -> Any:
     return nested(tree) if tree.matcher_list.matchers else tree.on_no_match
 
 
-def address(name: str) -> str:
-    """The first path segment of calls to a service."""
-    return quote(name, safe="!$&'()*+,;=:@")
-
-
 def routes(parts: Mapping[str, Branch], own_service: str = "") -> Resource:
     """The main RouteConfiguration, put together from the services' branches.
 
@@ -358,6 +353,10 @@ def _configuration(
         matcher = member(1, rows) + member(3, member(1, matcher))
     host = serialized(_host(MAIN, ["*"])) + member(21, matcher)
     around = route_pb2.RouteConfiguration(name=MAIN, ignore_port_in_host_matching=True)
+    around.request_headers_to_add.add(
+        header={"key": "traceparent", "value": f"%DYNAMIC_METADATA({NAMESPACE}:traceparent)%"},
+        append_action="ADD_IF_ABSENT",
+    )
     return serialized(around) + b"".join(member(2, each) for each in (*hosts, host))
 
 
@@ -393,7 +392,9 @@ def _host(name: str, domains: list[str]) -> Any:
 
 
 def _metadata(name: str, rule: str = "", mirror: str = "") -> Any:
-    values = {"service": name, "key": address(name), "rule": rule, "mirror": mirror}
+    """For words about refusals, and the rules for the access record."""
+    values = {"service": name, "key": address(name), "rule": rule}
+    values |= {key: text for key, text in (("route", rule), ("mirror", mirror)) if text}
     fields = {key: {"string_value": text} for key, text in values.items()}
     return base_pb2.Metadata(filter_metadata={NAMESPACE: {"fields": fields}})
 
@@ -404,6 +405,7 @@ def _to_nowhere(status: str) -> Any:
         match={"prefix": "/"},
         route={"cluster": NOWHERE, "cluster_not_found_response_code": status},
         typed_per_filter_config={UNKNOWN: _ON},
+        metadata={"filter_metadata": {NAMESPACE: {"fields": {"dst": {"string_value": "-"}}}}},
     )
 
 
