@@ -38,7 +38,7 @@ class Proxy(Protocol):
 class EnvoyProxy:
     """Envoy, as the sidecar drives it."""
 
-    lacks = frozenset({"no-answer", "record", "traceparent"})
+    lacks = frozenset({"record", "traceparent"})
 
     def __init__(self) -> None:
         self.port = 0
