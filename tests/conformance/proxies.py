@@ -6,7 +6,9 @@ left out because of it is counted at the end of the run.
 
 import contextlib
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from amalgam8.routing.resolve import ServiceRouting
 from tests.sidecar.envoy.support import Mesh, running
@@ -32,27 +34,37 @@ class Proxy(Protocol):
         """Wait until this Routing is followed; what was rejected, by destination, with the proxy's words."""
         ...
 
+    def records(self) -> list[dict[str, Any]]:
+        """All access records that were written so far."""
+        ...
+
     async def stop(self) -> None: ...
 
 
 class EnvoyProxy:
     """Envoy, as the sidecar drives it."""
 
-    lacks = frozenset({"record", "traceparent"})
+    lacks = frozenset({"traceparent"})
 
     def __init__(self) -> None:
         self.port = 0
         self._exits = contextlib.AsyncExitStack()
         self._mesh: Mesh | None = None
+        self._records = Path()
 
     async def start(self, folder: Path) -> None:
-        self._mesh = await self._exits.enter_async_context(running(folder))
+        self._records = folder / "access.log"
+        self._mesh = await self._exits.enter_async_context(running(folder, access_log=self._records))
         self.port = self._mesh.port
 
     async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:
         assert self._mesh is not None
         confirmed = await self._mesh.follow(*routing.values())
         return {rejected.destination: rejected.reason for rejected in confirmed.rejected}
+
+    def records(self) -> list[dict[str, Any]]:
+        lines = self._records.read_bytes().split(b"\n") if self._records.is_file() else []
+        return [msgspec.json.decode(line) for line in lines[:-1]]
 
     async def stop(self) -> None:
         await self._exits.aclose()

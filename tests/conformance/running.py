@@ -31,6 +31,7 @@ class Bench:
         self._dead = dead
         self._names: list[str] = []
         self._count = 0
+        self._recorded: dict[str, int] = {}
 
     async def apply(self, case: Case) -> dict[str, ServiceRouting]:
         """Make the proxy follow the case's rules and instances."""
@@ -64,6 +65,8 @@ class Bench:
             check_answers(routing, ask, await self._send(ask, token, times))
         if ask.copies is not None:
             await self._check_copies(ask, token, times)
+        if ask.record is not None:
+            await self._check_records(ask, times)
 
     async def send(self, ask: Ask, times: int) -> list[Answer]:
         """The answers to so many of these requests, one after the other."""
@@ -129,6 +132,20 @@ class Bench:
                 if any(peer.id == instance for peer in service.peers[piece.target]):
                     return piece.backend
         raise AssertionError(instance)
+
+    async def _check_records(self, ask: Ask, times: int) -> None:
+        """The last records of this path have the members; one that is null must not be there."""
+        end = time.monotonic() + 2 * LIMIT
+        before = self._recorded.get(ask.path, 0)
+        while (
+            len(found := [each for each in self.proxy.records() if each["path"] == ask.path]) < before + times
+        ):
+            assert time.monotonic() < end, f"{len(found) - before} of {times} records"
+            await asyncio.sleep(0.02)
+        self._recorded[ask.path] = before + times
+        for record in found[before:]:
+            for member, value in (ask.record or {}).items():
+                assert record.get(member) == value, f"{member} of {record}"
 
     async def _check_copies(self, ask: Ask, token: str, times: int) -> None:
         for name, share in (ask.copies or {}).items():
