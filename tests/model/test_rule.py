@@ -5,7 +5,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam8.model.rule import Backend, Delay, Match, Route, Rule, Source, in_order, rfc3339, timestamp
+from amalgam8.model.rule import (
+    Abort,
+    Action,
+    Affinity,
+    Allow,
+    Backend,
+    Block,
+    Delay,
+    Deny,
+    Match,
+    Mirror,
+    RateLimit,
+    Resilience,
+    Route,
+    Rule,
+    SetHeaders,
+    Source,
+    Trace,
+    Uri,
+    in_order,
+    rfc3339,
+    timestamp,
+)
 
 
 def rule(identity: str, priority: int = 0, created: str = "2030-01-01T00:00:00.000000Z") -> Rule:
@@ -53,6 +75,66 @@ def test_json_and_back() -> None:
     assert msgspec.json.decode(msgspec.json.encode(full), type=Rule) == full
     assert full.has_fault
     assert full.expires_at == 9.0
+
+
+ACTIONS = (
+    Delay(1),
+    Abort(-1),
+    Trace("a", "b", ("v1",)),
+    Allow(),
+    Deny(),
+    RateLimit(5, 2, 1, "header:x"),
+    Mirror(("v2",), 10),
+    SetHeaders({"a": "b"}, ("c",)),
+)
+
+
+def test_every_action_goes_to_json_and_back() -> None:
+    full = Rule("x", 0, "d", actions=ACTIONS)
+    encoded = msgspec.json.encode(full)
+    assert msgspec.json.decode(encoded, type=Rule) == full
+    assert [action["action"] for action in msgspec.json.decode(encoded)["actions"]] == [
+        *("delay", "abort", "trace", "allow", "deny", "rate_limit", "mirror", "headers")
+    ]
+
+
+def test_defaults_are_left_out_of_json() -> None:
+    actions = (RateLimit(5), Mirror(("v2",)), Trace(), Allow())
+    route = Route((Backend(tags=("v1",), resilience=Resilience(max_requests=1)),), Uri(path="/a"))
+    assert msgspec.to_builtins(Rule("x", destination="d", route=route, actions=actions)) == {
+        "id": "x",
+        "priority": 0,
+        "destination": "d",
+        "route": {
+            "backends": ({"tags": ("v1",), "resilience": {"max_requests": 1}},),
+            "uri": {"path": "/a"},
+        },
+        "actions": (
+            {"action": "rate_limit", "requests": 5},
+            {"action": "mirror", "tags": ("v2",)},
+            {"action": "trace"},
+            {"action": "allow"},
+        ),
+    }
+
+
+def test_a_whole_route_to_json_and_back() -> None:
+    backend = Backend("b", ("v1",), 0.5, "random", Resilience(1, 2, 3, 4, 5, 6.5, 7.5), 1.5, 0)
+    route = Route((backend,), Uri("", "/p", "/r"), 2.5, 0, Affinity("", "user"))
+    full = Rule("x", destination="d", route=route)
+    assert msgspec.json.decode(msgspec.json.encode(full), type=Rule) == full
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_delays_and_aborts_are_faults(action: Action) -> None:
+    assert Rule("x", actions=(Deny(), action)).has_fault is isinstance(action, (Delay, Abort))
+
+
+def test_all_sources_of_a_match() -> None:
+    web, old = Source("web"), Source("", ("old",))
+    block, bare = Block(old), Block(None, {"a": "b"})
+    assert list(Match(web, {}, (bare,), (block, bare), (block,)).sources()) == [web, old, old]
+    assert list(Match(None, {"a": "b"}).sources()) == []
 
 
 @given(st.integers(min_value=0, max_value=4_000_000_000_000_000))

@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amalgam8.model.errors import InvalidInput, InvalidJson, InvalidRule, NoRules, TooManyRules
-from amalgam8.model.rule import Abort, Backend, Delay, Match, Rule, Source
+from amalgam8.model.rule import (
+    Abort,
+    Affinity,
+    Backend,
+    Block,
+    Delay,
+    Match,
+    Resilience,
+    Route,
+    Rule,
+    Source,
+    Uri,
+)
 from amalgam8.model.rule_reader import RULES_LIMIT, read_list, read_rules
 
 V1 = {"tags": ["v1"]}
@@ -53,6 +65,30 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "empty uri": routed(V1, uri={}),
     "timeouts and retries of 0 are not set": routed(V1, http_req_timeout=0, http_req_retries=0),
     "route and no actions": {**ROUTE, "actions": []},
+    "timeouts and retries": routed(V1, http_req_timeout=0.25, http_req_retries=25),
+    "older timeouts and retries": routed({**V1, "timeout": 3600, "retries": 0}),
+    "lb_type": routed({**V1, "lb_type": "least_request"}),
+    "another lb_type": routed({**V1, "lb_type": "random"}),
+    "resilience": routed({**V1, "resilience": {"max_requests": 1, "sleep_window": 0.5}}),
+    "resilience of zeros": routed({**V1, "resilience": {"max_connections": 0, "detection_interval": 0}}),
+    "a path": routed(V1, uri={"path": "/a%2Fb;c=d,e"}),
+    "a prefix": routed(V1, uri={"prefix": "/", "prefix_rewrite": "/x/"}),
+    "affinity by header": routed(V1, affinity={"header": "X-User"}),
+    "affinity by cookie": routed(V1, affinity={"cookie": "user"}),
+    "empty affinity": routed(V1, affinity={}),
+    "match.all alone": matched({"all": [{"source": {"name": "s"}}]}),
+    "match.any alone": matched({"any": [{"headers": {"a": "b"}}, {"source": {"tags": ["v1"]}}]}),
+    "match.none alone": matched({"none": [{"source": {"name": "s"}, "headers": {"a": "b"}}]}),
+    "all of match": matched(
+        {
+            "source": {"name": "s"},
+            "headers": {"a": "b"},
+            "all": [{"headers": {"c": "d"}}],
+            "any": [{"headers": {"e": "f"}}],
+            "none": [{"headers": {"g": "h"}}],
+        }
+    ),
+    "null blocks": matched({"headers": {"a": "b"}, "all": None, "any": None, "none": None}),
     "actions and null route": {**acted(DELAY), "route": None},
     "delay": acted(DELAY),
     "part of a second": acted({**DELAY, "duration": 0.001}),
@@ -99,7 +135,50 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "weights below 1": (routed({**V1, "weight": 0.9999}), "$.rules[0].route.backends: weights sum to 0.9999"),
     "empty match": (matched({}), "$.rules[0].match"),
     "match of empty headers": (matched({"headers": {}}), "$.rules[0].match"),
-    "match of empty older members": (matched({"all": []}), "$.rules[0].match"),
+    "match of empty blocks": (matched({"all": []}), "$.rules[0].match.all: is empty"),
+    "match of only unknown members": (matched({"some": []}), "$.rules[0].match.some"),
+    "an empty block": (matched({"any": [{}]}), "$.rules[0].match.any[0]: holds no condition"),
+    "a block of empty headers": (matched({"none": [{"headers": {}}]}), "$.rules[0].match.none[0]"),
+    "blocks in a block": (matched({"any": [{"all": []}]}), "$.rules[0].match.any[0].all: unknown member"),
+    "a block's pattern": (
+        matched({"all": [{"headers": {"a": "("}}]}),
+        "$.rules[0].match.all[0].headers.a: no RE2 pattern",
+    ),
+    "17 blocks": (
+        matched({"none": [{"headers": {"a": "b"}}] * 17}),
+        "$.rules[0].match.none: 17 blocks; at most 16",
+    ),
+    "negative timeout": (routed(V1, http_req_timeout=-1), "$.rules[0].route.http_req_timeout"),
+    "endless timeout": (routed(V1, http_req_timeout=3601), "between 0 and 3600 seconds"),
+    "negative retries": (routed(V1, http_req_retries=-1), "$.rules[0].route.http_req_retries"),
+    "26 retries": (routed(V1, http_req_retries=26), "$.rules[0].route.http_req_retries: must be between 0"),
+    "negative older timeout": (routed({**V1, "timeout": -1}), "$.rules[0].route.backends[0].timeout"),
+    "negative older retries": (routed({**V1, "retries": -1}), "$.rules[0].route.backends[0].retries"),
+    "unknown lb_type": (
+        routed({**V1, "lb_type": "ring"}),
+        "$.rules[0].route.backends[0].lb_type: must be one of round_robin, least_request, random",
+    ),
+    "negative resilience": (
+        routed({**V1, "resilience": {"max_requests": -1}}),
+        "$.rules[0].route.backends[0].resilience.max_requests",
+    ),
+    "negative sleep": (
+        routed({**V1, "resilience": {"sleep_window": -0.1}}),
+        "$.rules[0].route.backends[0].resilience.sleep_window",
+    ),
+    "unknown resilience": (
+        routed({**V1, "resilience": {"max_request": 1}}),
+        "max_request: unknown member; did you mean max_requests?",
+    ),
+    "path and prefix": (routed(V1, uri={"path": "/a", "prefix": "/b"}), "$.rules[0].route.uri: gives both"),
+    "a rewrite alone": (routed(V1, uri={"prefix_rewrite": "/"}), "$.rules[0].route.uri: rewrites"),
+    "a path without a slash": (routed(V1, uri={"path": "a"}), "$.rules[0].route.uri.path"),
+    "a path with a query": (routed(V1, uri={"prefix": "/a?b"}), "$.rules[0].route.uri.prefix"),
+    "a path with a blank": (routed(V1, uri={"path": "/a b"}), "$.rules[0].route.uri.path"),
+    "unknown member of uri": (routed(V1, uri={"suffix": "/"}), "$.rules[0].route.uri.suffix"),
+    "two affinities": (routed(V1, affinity={"header": "a", "cookie": "b"}), "$.rules[0].route.affinity"),
+    "affinity to nothing": (routed(V1, affinity={"header": ""}), "$.rules[0].route.affinity"),
+    "affinity to no name": (routed(V1, affinity={"cookie": "a b"}), "$.rules[0].route.affinity.cookie"),
     "source name with a slash": (matched({"source": {"name": "a/b"}}), "$.rules[0].match.source.name"),
     "no header name": (matched({"headers": {"a b": "x"}}), "$.rules[0].match.headers.a b"),
     "a header twice": (matched({"headers": {"A": "x", "a": "y"}}), "$.rules[0].match.headers.a"),
@@ -155,27 +234,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
 }
 
-NOT_YET: dict[str, tuple[dict[str, Any], str]] = {
-    "trace": (acted({"action": "trace"}), "$.rules[0].actions[0].action"),
-    "deny": (acted({"action": "deny"}), "$.rules[0].actions[0].action"),
-    "allow": (acted({"action": "allow"}), "$.rules[0].actions[0].action"),
-    "rate_limit": (acted({"action": "rate_limit", "requests": 1}), "$.rules[0].actions[0].action"),
-    "mirror": (acted({"action": "mirror", "tags": ["v"]}), "$.rules[0].actions[0].action"),
-    "headers": (acted({"action": "headers", "set": {"a": "b"}}), "$.rules[0].actions[0].action"),
-    "abort -1": (acted({**ABORT, "return_code": -1}), "$.rules[0].actions[0].return_code"),
-    "uri": (routed(V1, uri={"path": "/x"}), "$.rules[0].route.uri"),
-    "timeout": (routed(V1, http_req_timeout=1), "$.rules[0].route.http_req_timeout"),
-    "retries": (routed(V1, http_req_retries=1), "$.rules[0].route.http_req_retries"),
-    "affinity": (routed(V1, affinity={"cookie": "c"}), "$.rules[0].route.affinity"),
-    "lb_type": (routed({**V1, "lb_type": "random"}), "$.rules[0].route.backends[0].lb_type"),
-    "resilience": (
-        routed({**V1, "resilience": {"max_requests": 1}}),
-        "$.rules[0].route.backends[0].resilience",
-    ),
-    "backend timeout": (routed({**V1, "timeout": 1}), "$.rules[0].route.backends[0].timeout"),
-    "match.all": (matched({"all": [{"headers": {"a": "b"}}]}), "$.rules[0].match.all"),
-}
-
 WRONG_TYPES: dict[str, tuple[Any, str]] = {
     "rule": (7, "$.rules[0]: expected an object"),
     "null rule": (None, "$.rules[0]: expected an object"),
@@ -205,6 +263,18 @@ WRONG_TYPES: dict[str, tuple[Any, str]] = {
     "pattern": (matched({"headers": {"a": 7}}), "$.rules[0].match.headers.a"),
     "expires": ({**ROUTE, "expires": 1893456000}, "$.rules[0].expires"),
     "ttl": ({**ROUTE, "ttl": "1h"}, "$.rules[0].ttl"),
+    "retries": (routed(V1, http_req_retries=1.5), "$.rules[0].route.http_req_retries"),
+    "textual timeout": (routed(V1, http_req_timeout="1s"), "$.rules[0].route.http_req_timeout"),
+    "fractional errors": (
+        routed({**V1, "resilience": {"consecutive_errors": 1.5}}),
+        "$.rules[0].route.backends[0].resilience.consecutive_errors",
+    ),
+    "textual resilience": (routed({**V1, "resilience": "x"}), "$.rules[0].route.backends[0].resilience"),
+    "lb_type": (routed({**V1, "lb_type": 1}), "$.rules[0].route.backends[0].lb_type"),
+    "uri": (routed(V1, uri="/x"), "$.rules[0].route.uri"),
+    "affinity": (routed(V1, affinity="user"), "$.rules[0].route.affinity"),
+    "match.all": (matched({"all": {"headers": {"a": "b"}}}), "$.rules[0].match.all"),
+    "match.any[0]": (matched({"any": ["a"]}), "$.rules[0].match.any[0]"),
     "description": ({**ROUTE, "description": {}}, "$.rules[0].description"),
 }
 
@@ -220,14 +290,6 @@ def test_refused(rule: Any, words: str) -> None:
     with pytest.raises(InvalidRule) as caught:
         read(rule)
     assert words in str(caught.value)
-
-
-@pytest.mark.parametrize(("rule", "path"), NOT_YET.values(), ids=NOT_YET)
-def test_known_and_not_built(rule: Any, path: str) -> None:
-    with pytest.raises(InvalidRule) as caught:
-        read(rule)
-    assert path in str(caught.value)
-    assert "is not supported yet" in str(caught.value)
 
 
 @pytest.mark.parametrize(("rule", "path"), WRONG_TYPES.values(), ids=WRONG_TYPES)
@@ -307,6 +369,44 @@ def test_what_is_read() -> None:
     assert split.route.backends == (Backend("", ("v2",), 0.25), Backend("other", ("v1",)))
     assert fault.actions == (Delay(7.0, 0.5, ("v1",)), Abort(503))
     assert (fault.id, fault.ttl, fault.match) == ("", 60.0, None)
+
+
+def test_what_is_read_of_a_route() -> None:
+    (rule,) = read(
+        routed(
+            {**V1, "lb_type": "random", "resilience": {"max_requests": 3}, "timeout": 2, "retries": 0},
+            uri={"prefix": "/api", "prefix_rewrite": "/"},
+            http_req_timeout=1.5,
+            http_req_retries=2,
+            affinity={"header": "X-User"},
+        )
+    )
+    assert rule.route == Route(
+        (Backend("", ("v1",), 0, "random", Resilience(max_requests=3), 2, 0),),
+        Uri("", "/api", "/"),
+        1.5,
+        2,
+        Affinity("x-user"),
+    )
+
+
+def test_empty_members_are_not_set() -> None:
+    (rule,) = read(routed({**V1, "resilience": {}, "lb_type": ""}, uri={}, affinity={}, http_req_timeout=0))
+    assert rule.route == Route((Backend(tags=("v1",)),))
+
+
+def test_no_retry_is_not_the_default() -> None:
+    none, default = read(routed(V1, http_req_retries=0), routed(V1))
+    assert none.route is not None
+    assert default.route is not None
+    assert (none.route.http_req_retries, default.route.http_req_retries) == (0, None)
+
+
+def test_what_is_read_of_a_match() -> None:
+    block = {"source": {"name": "web", "tags": ["v1"]}, "headers": {"A": "x"}}
+    (rule,) = read(matched({"all": [block], "any": [{"headers": {"b": "y"}}], "none": [block, block]}))
+    found = Block(Source("web", ("v1",)), {"A": "x"})
+    assert rule.match == Match(all=(found,), any=(Block(None, {"b": "y"}),), none=(found, found))
 
 
 texts = st.text("aé\0/ ", max_size=5)

@@ -15,7 +15,8 @@ from amalgam8.controller.rulebook import Rulebook
 from amalgam8.controller.store import Mirror
 from amalgam8.model.caller import Caller
 from amalgam8.model.rule import Rule
-from amalgam8.routing.compile import compile, fits, sources  # noqa: A004 - the field's own word
+from amalgam8.routing.compile import compile, sources  # noqa: A004 - the field's own word
+from amalgam8.routing.condition import fits
 from amalgam8.routing.plan import encode_part, part_hash, plan_hash
 from amalgam8.runtime.feed import Gap
 

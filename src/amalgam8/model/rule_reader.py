@@ -6,36 +6,50 @@ language that are known but not built are refused as such. Refuses to guess: not
 """
 
 import re
-from collections.abc import Callable, Mapping
-from difflib import get_close_matches
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
-import re2
 
+from amalgam8.model.action_reader import DELAY_LIMIT, HEADERS_LIMIT, TOKEN, ActionReader
 from amalgam8.model.caller import name_problem
-from amalgam8.model.errors import InvalidJson, InvalidRule, NoRules, Problem, TooManyRules
-from amalgam8.model.rule import Abort, Action, Backend, Delay, Match, Route, Rule, Source, timestamp
+from amalgam8.model.errors import InvalidJson, NoRules, TooManyRules
+from amalgam8.model.rule import (
+    Affinity,
+    Backend,
+    Block,
+    Match,
+    Resilience,
+    Route,
+    Rule,
+    Source,
+    Uri,
+    timestamp,
+)
 
 RULES_LIMIT = 5000
 BACKENDS_LIMIT = 64
-ACTIONS_LIMIT = 32
-HEADERS_LIMIT = 32
-TAGS_LIMIT = 64
-TEXT_LIMIT = 1024
-PATTERN_LIMIT = 1024
-DELAY_LIMIT = 3600.0
+BLOCKS_LIMIT = 16
+RETRIES_LIMIT = 25
+COUNT_LIMIT = 1_000_000
 TTL_LIMIT = 10 * 365 * 86400.0
 WEIGHT_UNITS = 10_000
 """Weights are exact to one part in this many (0.01 %)."""
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ID = re.compile(r"[^\s/\x00-\x1f\x7f]+")
-
-_LATER = "is not supported yet"
-_EMPTY: tuple[object, ...] = (None, "", 0, 0.0, [], {})
-
-T = TypeVar("T")
+_PATH = re.compile(r"/[\x21-\x7e]*")
+_MEMBERS = (
+    "id",
+    "priority",
+    "tags",
+    "destination",
+    "match",
+    "route",
+    "actions",
+    "expires",
+    "ttl",
+    "description",
+)
 
 
 def read_rules(body: bytes) -> list[Rule]:
@@ -70,7 +84,7 @@ def read_list(
 
     Rules that name no destination are for ``destination``, where it is given.
     """
-    reader = _Reader(destination)
+    reader = RuleReader(destination)
     for member in document:
         if member not in ("rules", "revision"):  # a listing may be sent back as it was read
             reader.unknown("$", member, ("rules",))
@@ -90,57 +104,23 @@ def read_list(
     return rules
 
 
-class _Reader:
-    """Walks one document; collects findings instead of stopping at the first."""
+def weight_units(weight: float) -> int:
+    """A weight in units of 0.01 %, rounded to the nearest."""
+    return round(weight * WEIGHT_UNITS)
 
-    def __init__(self, destination: str) -> None:
+
+class RuleReader(ActionReader):
+    """Reads rules: the language from the outside in."""
+
+    def __init__(self, destination: str = "") -> None:
+        super().__init__()
         self.default_destination = destination
-        self.problems: list[Problem] = []
-        self.types_wrong = False
-
-    def finish(self) -> None:
-        if not self.problems:
-            return
-        if self.types_wrong:
-            error = InvalidRule(self.problems)
-            raise InvalidJson(str(error))
-        raise InvalidRule(self.problems)
-
-    def say(self, path: str, reason: str) -> None:
-        self.problems.append(Problem(path, reason))
-
-    def wrong_type(self, path: str, expected: str) -> None:
-        self.types_wrong = True
-        self.say(path, f"expected {expected}")
-
-    def unknown(self, path: str, member: str, known: tuple[str, ...]) -> None:
-        near = get_close_matches(member, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; allowed are {', '.join(known)}"
-        self.say(f"{path}.{member}", f"unknown member{hint}")
-
-    # -- the language, from the outside in ------------------------------------------------------------
 
     def rule(self, item: object, path: str) -> Rule:
         if not isinstance(item, dict):
             self.wrong_type(path, "an object")
             return Rule("")
-        members = self.members(
-            item,
-            path,
-            known=(
-                "id",
-                "priority",
-                "tags",
-                "destination",
-                "match",
-                "route",
-                "actions",
-                "expires",
-                "ttl",
-                "description",
-            ),
-            ignored=("created", "author"),
-        )
+        members = self.members(item, path, known=_MEMBERS, ignored=("created", "author"))
         given = members.get("destination")
         route = self.optional(members, path, "route", self.route)
         actions = self.optional(members, path, "actions", self.actions) or ()
@@ -154,7 +134,7 @@ class _Reader:
             destination=self.destination(
                 self.default_destination or given if given in (None, "") else given, f"{path}.destination"
             ),
-            tags=self.optional(members, path, "tags", self.tag_list) or (),
+            tags=self.optional(members, path, "tags", self.tags) or (),
             match=self.optional(members, path, "match", self.match),
             route=route,
             actions=actions,
@@ -166,19 +146,43 @@ class _Reader:
             self.say(f"{path}.ttl", "stands beside expires; give one of them")
         return rule
 
-    def match(self, item: object, path: str) -> Match | None:
-        members = self.members(item, path, known=("source", "headers"), later=("all", "any", "none"))
+    # -- match -----------------------------------------------------------------------------------------
+
+    def match(self, item: object, path: str) -> Match:
+        members = self.members(item, path, known=("source", "headers", "all", "any", "none"))
+        match = Match(
+            self.optional(members, path, "source", self.source),
+            self.optional(members, path, "headers", self.headers) or {},
+            self.optional(members, path, "all", self.blocks) or (),
+            self.optional(members, path, "any", self.blocks) or (),
+            self.optional(members, path, "none", self.blocks) or (),
+        )
+        if isinstance(item, dict) and match == Match():
+            self.say(path, "holds no condition; leave match out to match every call")
+        return match
+
+    def blocks(self, item: object, path: str) -> tuple[Block, ...]:
+        if not isinstance(item, list):
+            self.wrong_type(path, "a list of objects with source and headers")
+            return ()
+        if not item:
+            self.say(path, "is empty; leave it out")
+        self.limit(path, len(item), BLOCKS_LIMIT, "blocks")
+        return tuple(self.block(block, f"{path}[{i}]") for i, block in enumerate(item))
+
+    def block(self, item: object, path: str) -> Block:
+        members = self.members(item, path, known=("source", "headers"))
         source = self.optional(members, path, "source", self.source)
         headers = self.optional(members, path, "headers", self.headers) or {}
         if isinstance(item, dict) and source is None and not headers:
-            self.say(path, "holds no condition; leave match out to match every call")
-        return Match(source, headers)
+            self.say(path, "holds no condition")
+        return Block(source, headers)
 
     def source(self, item: object, path: str) -> Source:
         members = self.members(item, path, known=("name", "tags"))
         return Source(
-            self.optional(members, path, "name", self.source_name) or "",
-            self.optional(members, path, "tags", self.tag_list) or (),
+            self.optional(members, path, "name", self.service) or "",
+            self.optional(members, path, "tags", self.tags) or (),
         )
 
     def headers(self, item: object, path: str) -> dict[str, str]:
@@ -187,149 +191,115 @@ class _Reader:
             return {}
         self.limit(path, len(item), HEADERS_LIMIT, "headers")
         names: dict[str, str] = {}
-        for name, pattern in item.items():
-            where = f"{path}.{name}"
-            if not _TOKEN.fullmatch(name):
-                self.say(where, "is no header name")
+        for name in item:
+            if not TOKEN.fullmatch(name):
+                self.say(f"{path}.{name}", "is no header name")
             elif names.setdefault(name.lower(), name) != name:
-                self.say(where, f"is the same header as {names[name.lower()]}")
-            if not isinstance(pattern, str):
-                self.wrong_type(where, "a pattern (text)")
-            else:
-                self.pattern(pattern, where)
-        return dict(item)
+                self.say(f"{path}.{name}", f"is the same header as {names[name.lower()]}")
+        return {name: self.pattern(pattern, f"{path}.{name}") for name, pattern in item.items()}
 
-    def pattern(self, pattern: str, path: str) -> None:
-        if len(pattern.encode()) > PATTERN_LIMIT:
-            self.say(path, f"a pattern longer than {PATTERN_LIMIT} bytes")
-            return
-        options = re2.Options()
-        options.log_errors = False
-        try:
-            re2.compile(pattern, options)
-        except re2.error as error:
-            text = error.args[0] if error.args else "unreadable"
-            text = text.decode(errors="replace") if isinstance(text, bytes) else text
-            self.say(path, f"no RE2 pattern: {text}")
+    # -- route -----------------------------------------------------------------------------------------
 
     def route(self, item: object, path: str) -> Route:
-        members = self.members(
-            item,
-            path,
-            known=("backends",),
-            later=("uri", "http_req_timeout", "http_req_retries", "affinity"),
-        )
-        listed = members.get("backends")
-        if listed is None or listed == []:
-            if isinstance(item, dict):
-                self.say(f"{path}.backends", "must list at least one backend")
+        known = ("backends", "uri", "http_req_timeout", "http_req_retries", "affinity")
+        members = self.members(item, path, known=known)
+        if not isinstance(item, dict):
             return Route()
-        if not isinstance(listed, list):
-            self.wrong_type(f"{path}.backends", "a list")
-            return Route()
-        self.limit(f"{path}.backends", len(listed), BACKENDS_LIMIT, "backends")
-        backends = tuple(self.backend(b, f"{path}.backends[{i}]") for i, b in enumerate(listed))
-        units = sum(weight_units(backend.weight) for backend in backends)
-        if units > WEIGHT_UNITS:
-            self.say(f"{path}.backends", f"weights sum to {units / WEIGHT_UNITS:g}, which is above 1")
-        elif units < WEIGHT_UNITS and all(backend.weight for backend in backends):
-            self.say(
-                f"{path}.backends",
-                f"weights sum to {units / WEIGHT_UNITS:g}, below 1; let an unweighted backend take the rest",
-            )
-        return Route(backends)
-
-    def backend(self, item: object, path: str) -> Backend:
-        members = self.members(
-            item,
-            path,
-            known=("name", "tags", "weight"),
-            later=("lb_type", "resilience", "timeout", "retries"),
+        return Route(
+            self.backends(members.get("backends"), f"{path}.backends"),
+            self.optional(members, path, "uri", self.uri),
+            self.optional(members, path, "http_req_timeout", self.between(0, DELAY_LIMIT, " seconds")) or 0,
+            self.optional(members, path, "http_req_retries", self.whole_between(0, RETRIES_LIMIT)),
+            self.optional(members, path, "affinity", self.affinity),
         )
-        tags = self.optional(members, path, "tags", self.distinct_tags) or ()
-        if (
-            isinstance(item, dict)
-            and not tags
-            and not isinstance(members.get("tags"), (str, dict, int, float))
-        ):
-            self.say(f"{path}.tags", "must name at least one tag")
-        name = self.optional(members, path, "name", self.source_name) or ""
-        weight = self.optional(members, path, "weight", self.share) or 0
-        if weight and not weight_units(weight):
-            self.say(f"{path}.weight", "is below the smallest weight, 0.0001")
-        return Backend(name, tags, weight)
 
-    def actions(self, item: object, path: str) -> tuple[Action, ...]:
+    def backends(self, item: object, path: str) -> tuple[Backend, ...]:
+        if item is None or item == []:
+            self.say(path, "must list at least one backend")
+            return ()
         if not isinstance(item, list):
             self.wrong_type(path, "a list")
             return ()
-        self.limit(path, len(item), ACTIONS_LIMIT, "actions")
-        read = (self.action(action, f"{path}[{i}]") for i, action in enumerate(item))
-        return tuple(action for action in read if action is not None)
+        self.limit(path, len(item), BACKENDS_LIMIT, "backends")
+        backends = tuple(self.backend(b, f"{path}[{i}]") for i, b in enumerate(item))
+        units = sum(weight_units(backend.weight) for backend in backends)
+        shown = f"weights sum to {units / WEIGHT_UNITS:g}"
+        if units > WEIGHT_UNITS:
+            self.say(path, f"{shown}, which is above 1")
+        elif units < WEIGHT_UNITS and all(backend.weight for backend in backends):
+            self.say(path, f"{shown}, below 1; let an unweighted backend take the rest")
+        return backends
 
-    def action(self, item: object, path: str) -> Action | None:
+    def backend(self, item: object, path: str) -> Backend:
+        known = ("name", "tags", "weight", "lb_type", "resilience", "timeout", "retries")
+        members = self.members(item, path, known=known)
         if not isinstance(item, dict):
-            self.wrong_type(path, "an object")
-            return None
-        kind = item.get("action")
-        if kind == "delay":
-            members = self.members(item, path, known=("action", "duration", "probability", "tags"))
-            return Delay(
-                self.duration(members.get("duration"), f"{path}.duration"), *self.dice(members, path)
-            )
-        if kind == "abort":
-            members = self.members(item, path, known=("action", "return_code", "probability", "tags"))
-            return Abort(
-                self.return_code(members.get("return_code"), f"{path}.return_code"), *self.dice(members, path)
-            )
-        if kind in ("trace", "allow", "deny", "rate_limit", "mirror", "headers"):
-            self.say(f"{path}.action", f"{kind} {_LATER}")
-        elif kind is not None and not isinstance(kind, str):
-            self.wrong_type(f"{path}.action", "text")
-        else:
-            self.say(f"{path}.action", "must be delay or abort")
-        return None
+            return Backend()
+        weight = self.optional(members, path, "weight", self.share) or 0
+        if weight and not weight_units(weight):
+            self.say(f"{path}.weight", "is below the smallest weight, 0.0001")
+        lb_types = self.one_of("round_robin", "least_request", "random")
+        return Backend(
+            self.optional(members, path, "name", self.service) or "",
+            self.needed_tags(members, path),
+            weight,
+            self.optional(members, path, "lb_type", lb_types) or "",
+            self.optional(members, path, "resilience", self.resilience),
+            self.optional(members, path, "timeout", self.between(0, DELAY_LIMIT, " seconds")) or 0,
+            self.optional(members, path, "retries", self.whole_between(0, RETRIES_LIMIT)),
+        )
 
-    def dice(self, members: Mapping[str, Any], path: str) -> tuple[float, tuple[str, ...]]:
-        probability = self.optional(members, path, "probability", self.share) or 0
-        return probability, self.optional(members, path, "tags", self.distinct_tags) or ()
+    def resilience(self, item: object, path: str) -> Resilience | None:
+        counts = (
+            "max_connections",
+            "max_pending_requests",
+            "max_requests",
+            "max_requests_per_connection",
+            "consecutive_errors",
+        )
+        times = ("sleep_window", "detection_interval")
+        members = self.members(item, path, known=(*counts, *times))
+        read: dict[str, Any] = {
+            **{n: self.optional(members, path, n, self.whole_between(0, COUNT_LIMIT)) or 0 for n in counts},
+            **{
+                n: self.optional(members, path, n, self.between(0, DELAY_LIMIT, " seconds")) or 0
+                for n in times
+            },
+        }
+        found = Resilience(**read)
+        return None if found == Resilience() else found
 
-    # -- values ----------------------------------------------------------------------------------------
+    def uri(self, item: object, path: str) -> Uri | None:
+        members = self.members(item, path, known=("path", "prefix", "prefix_rewrite"))
+        uri = Uri(
+            self.optional(members, path, "path", self.url_path) or "",
+            self.optional(members, path, "prefix", self.url_path) or "",
+            self.optional(members, path, "prefix_rewrite", self.url_path) or "",
+        )
+        if uri.path and uri.prefix:
+            self.say(path, "gives both path and prefix; a call is matched by one of them")
+        elif uri.prefix_rewrite and not uri.path and not uri.prefix:
+            self.say(path, "rewrites, but says neither which path nor which prefix")
+        return None if uri == Uri() else uri
 
-    def members(
-        self,
-        item: object,
-        path: str,
-        *,
-        known: tuple[str, ...],
-        later: tuple[str, ...] = (),
-        ignored: tuple[str, ...] = (),
-    ) -> Mapping[str, Any]:
-        if not isinstance(item, dict):
-            self.wrong_type(path, "an object")
-            return {}
-        for member, value in item.items():
-            if member in later:
-                # Empty values of these were always the same as none at all.
-                if isinstance(value, bool) or value not in _EMPTY:
-                    self.say(f"{path}.{member}", _LATER)
-            elif member not in known and member not in ignored:
-                self.unknown(path, member, known)
-        return item
+    def url_path(self, item: object, path: str) -> str:
+        text = self.text(item, path)
+        if text and (not _PATH.fullmatch(text) or "?" in text or "#" in text):
+            self.say(path, "must begin with / and hold a path as it stands in a URL, without a query")
+        return text
 
-    def optional(
-        self, members: Mapping[str, Any], path: str, name: str, read: Callable[[object, str], T]
-    ) -> T | None:
-        value = members.get(name)
-        return None if value is None else read(value, f"{path}.{name}")
+    def affinity(self, item: object, path: str) -> Affinity | None:
+        members = self.members(item, path, known=("header", "cookie"))
+        header = self.optional(members, path, "header", self.text) or ""
+        cookie = self.optional(members, path, "cookie", self.text) or ""
+        for name, value in (("header", header), ("cookie", cookie)):
+            if value and not TOKEN.fullmatch(value):
+                self.say(f"{path}.{name}", f"is no name of a {name}")
+        if isinstance(item, dict) and item and bool(header) == bool(cookie):
+            self.say(path, "must name either a header or a cookie")
+        return Affinity(header.lower(), cookie) if header or cookie else None
 
-    def text(self, item: object, path: str) -> str:
-        if not isinstance(item, str):
-            self.wrong_type(path, "text")
-            return ""
-        if len(item.encode()) > TEXT_LIMIT:
-            self.say(path, f"is longer than {TEXT_LIMIT} bytes")
-        return item
+    # -- a rule's own values ---------------------------------------------------------------------------
 
     def rule_id(self, item: object, path: str) -> str:
         text = self.text(item, path)
@@ -338,46 +308,10 @@ class _Reader:
         return text
 
     def priority(self, item: object, path: str) -> int:
-        if isinstance(item, bool) or not isinstance(item, int):
-            self.wrong_type(path, "a whole number")
-            return 0
-        if abs(item) >= 2**31:
+        value = self.whole(item, path) or 0
+        if abs(value) >= 2**31:
             self.say(path, "must be within ±2147483647")
-        return item
-
-    def number(self, item: object, path: str) -> float | None:
-        if isinstance(item, bool) or not isinstance(item, (int, float)):
-            self.wrong_type(path, "a number")
-            return None
-        return float(item) if abs(item) < 1e18 else 1e18
-
-    def share(self, item: object, path: str) -> float:
-        value = self.number(item, path)
-        if value is not None and not 0 <= value <= 1:
-            self.say(path, "must be between 0 and 1 (0 = not set)")
-        return value or 0
-
-    def duration(self, item: object, path: str) -> float:
-        if item is None:
-            self.say(path, "is missing: give the delay in seconds")
-            return 0.0
-        value = self.number(item, path)
-        if value is not None and not 0 < value <= DELAY_LIMIT:
-            self.say(path, f"must be above 0 and at most {DELAY_LIMIT:g} seconds")
-        return value or 0.0
-
-    def return_code(self, item: object, path: str) -> int:
-        if item is None:
-            self.say(path, "is missing: give a status from 200 to 599")
-            return 0
-        if isinstance(item, bool) or not isinstance(item, int):
-            self.wrong_type(path, "a whole number")
-            return 0
-        if item == -1:
-            self.say(path, f"-1 {_LATER}; give a status from 200 to 599")
-        elif not 200 <= item <= 599:
-            self.say(path, "must be a status from 200 to 599")
-        return item
+        return value
 
     def expires(self, item: object, path: str) -> str:
         text = self.text(item, path)
@@ -394,30 +328,6 @@ class _Reader:
             self.say(path, f"must be between 0 (for ever) and {TTL_LIMIT:g} seconds")
         return value
 
-    def tag_list(self, item: object, path: str) -> tuple[str, ...]:
-        if not isinstance(item, list):
-            self.wrong_type(path, "a list of texts")
-            return ()
-        self.limit(path, len(item), TAGS_LIMIT, "tags")
-        for i, tag in enumerate(item):
-            if not isinstance(tag, str):
-                self.wrong_type(f"{path}[{i}]", "text")
-            elif not tag or len(tag.encode()) > TEXT_LIMIT:
-                self.say(f"{path}[{i}]", f"a tag holds 1 to {TEXT_LIMIT} bytes")
-        return tuple(tag for tag in item if isinstance(tag, str))
-
-    def distinct_tags(self, item: object, path: str) -> tuple[str, ...]:
-        tags = self.tag_list(item, path)
-        if len(set(tags)) != len(tags):
-            self.say(path, "names a tag twice")
-        return tags
-
-    def source_name(self, item: object, path: str) -> str:
-        text = self.text(item, path)
-        if text and (problem := name_problem(text)):
-            self.say(path, problem)
-        return text
-
     def destination(self, item: object, path: str) -> str:
         if item is None:
             self.say(path, "is missing: name the service that the rule is for")
@@ -426,12 +336,3 @@ class _Reader:
         if isinstance(item, str) and (problem := name_problem(text)):
             self.say(path, problem)
         return text
-
-    def limit(self, path: str, count: int, allowed: int, what: str) -> None:
-        if count > allowed:
-            self.say(path, f"{count} {what}; at most {allowed} are allowed")
-
-
-def weight_units(weight: float) -> int:
-    """A weight in units of 0.01 %, rounded to the nearest."""
-    return round(weight * WEIGHT_UNITS)

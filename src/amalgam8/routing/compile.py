@@ -1,24 +1,61 @@
 """compile: the rules of one destination, as they concern one caller.
 
-Pure. Says nothing about instances: which of them a backend means is for ``resolve`` to find out.
+Pure. Says nothing about instances: which of them a backend means is for ``resolve`` to find out. A new
+action gets a reader in ``model.action_reader``, an entry in ``plan`` and a function here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import gcd
+from typing import Any, TypeVar
+
+import msgspec
 
 from amalgam8.model.caller import Caller
-from amalgam8.model.rule import Abort, Backend, Delay, Match, Rule, Source, in_order
+from amalgam8.model.rule import (
+    TRACE_KEY,
+    Abort,
+    Action,
+    Allow,
+    Backend,
+    Delay,
+    Deny,
+    Mirror,
+    RateLimit,
+    Resilience,
+    Route,
+    Rule,
+    SetHeaders,
+    Source,
+    Trace,
+    in_order,
+)
 from amalgam8.model.rule_reader import WEIGHT_UNITS, weight_units
+from amalgam8.routing.condition import Condition, condition
 from amalgam8.routing.plan import (
-    ALWAYS,
-    Condition,
+    DEFAULT_POLICY,
+    AccessEntry,
     DestinationPlan,
     FaultEntry,
+    HeadersEntry,
+    LimitEntry,
+    MirrorEntry,
+    Outer,
     PlanAbort,
     PlanBackend,
     PlanDelay,
+    PlanLimit,
+    PlanMirror,
+    PlanTrace,
+    Policy,
     RouteEntry,
+    TraceEntry,
 )
+
+A = TypeVar("A")
+P = TypeVar("P")
+
+Mine = list[tuple[Rule, Condition]]
+"""The rules that concern the caller, in order, each with what it asks of a request."""
 
 
 def compile(rules: Iterable[Rule], caller: Caller) -> DestinationPlan | None:  # noqa: A001 - the field's own word
@@ -26,24 +63,25 @@ def compile(rules: Iterable[Rule], caller: Caller) -> DestinationPlan | None:  #
 
     None: no rule of this destination concerns the caller, so for it the destination has no rules.
     """
-    mine = [rule for rule in in_order(rules) if concerns(rule, caller)]
-    if not mine:
-        return None
-    return DestinationPlan(
-        routes=tuple(_route(rule, rule.route.backends) for rule in mine if rule.route),
-        faults=tuple(_faults(rule) for rule in mine if rule.has_fault),
+    ordered = in_order(rules)
+    mine = [(rule, found) for rule in ordered if (found := condition(rule.match, caller)) is not None]
+    part = DestinationPlan(
+        routes=tuple(_route(rule, rule.route, when) for rule, when in mine if rule.route),
+        access=tuple(_access(ordered, caller)),
+        limits=tuple(LimitEntry(limits=a, **e) for a, e in _of(mine, RateLimit, _limit)),
+        headers=tuple(_headers(a, e) for a, e in _of(mine, SetHeaders, lambda action: action)),
+        mirrors=tuple(MirrorEntry(mirrors=a, **e) for a, e in _of(mine, Mirror, _mirror)),
+        faults=tuple(_faults(mine)),
+        traces=tuple(TraceEntry(traces=a, **e) for a, e in _of(mine, Trace, _trace)),
     )
+    return None if part == DestinationPlan() else part
 
 
 def concerns(rule: Rule, caller: Caller) -> bool:
-    """Whether the rule's source fits the caller: the same name, and the rule's tags among the caller's."""
-    source = _source(rule)
-    return source is None or fits(source, caller)
-
-
-def fits(source: Source, caller: Caller) -> bool:
-    """Whether the caller is one of those that ``source`` means."""
-    return source.name in ("", caller.service) and set(source.tags) <= set(caller.tags)
+    """Whether a caller's Plan can differ without this rule."""
+    return condition(rule.match, caller) is not None or any(
+        isinstance(action, Allow) for action in rule.actions
+    )
 
 
 def sources(rules: Iterable[Rule]) -> tuple[Source, ...]:
@@ -51,31 +89,57 @@ def sources(rules: Iterable[Rule]) -> tuple[Source, ...]:
 
     Callers that each of these fits alike get the same part, so one compilation serves them all.
     """
-    found = {source for rule in rules if (source := _source(rule)) is not None}
+    found = {source for rule in rules if rule.match for source in rule.match.sources()}
     return tuple(sorted(found, key=lambda source: (source.name, source.tags)))
 
 
-def _source(rule: Rule) -> Source | None:
-    return rule.match.source if rule.match else None
+# -- routes --------------------------------------------------------------------------------------------
 
 
-def _condition(match: Match | None) -> Condition:
-    if match is None or not match.headers:
-        return ALWAYS
-    return Condition(tuple(sorted((name.lower(), pattern) for name, pattern in match.headers.items())))
-
-
-def _route(rule: Rule, backends: Sequence[Backend]) -> RouteEntry:
+def _route(rule: Rule, route: Route, when: Condition) -> RouteEntry:
     return RouteEntry(
-        rule=rule.id,
-        match=_condition(rule.match),
+        **_entry(rule, when),
         backends=tuple(
-            PlanBackend(backend.name or rule.destination, tuple(sorted(backend.tags)), weight)
-            for backend, weight in zip(backends, _weights(backends), strict=True)
+            _backend(rule, route, backend, weight)
+            for backend, weight in zip(route.backends, _weights(route.backends), strict=True)
             if weight
         ),
-        expires=rule.expires_at,
+        affinity=route.affinity,
+        outer=_outer(rule, route),
     )
+
+
+def _backend(rule: Rule, route: Route, backend: Backend, weight: int) -> PlanBackend:
+    return PlanBackend(
+        backend.name or rule.destination,
+        tuple(sorted(backend.tags)),
+        weight,
+        _policy(backend),
+        _number(route.http_req_timeout or backend.timeout),
+        backend.retries if route.http_req_retries is None else route.http_req_retries,
+    )
+
+
+def _policy(backend: Backend) -> Policy:
+    limits = backend.resilience
+    if limits is not None:
+        limits = msgspec.structs.replace(
+            limits,
+            sleep_window=_number(limits.sleep_window),
+            detection_interval=_number(limits.detection_interval),
+        )
+    policy = Policy(
+        "" if backend.lb_type == "round_robin" else backend.lb_type,
+        None if limits == Resilience() else limits,
+    )
+    return DEFAULT_POLICY if policy == DEFAULT_POLICY else policy
+
+
+def _outer(rule: Rule, route: Route) -> Outer | None:
+    if route.uri is None:
+        return None
+    uri = route.uri
+    return Outer((-rule.priority, rule.created, rule.id), uri.path, uri.prefix, uri.prefix_rewrite)
 
 
 def _weights(backends: Sequence[Backend]) -> list[int]:
@@ -89,22 +153,78 @@ def _weights(backends: Sequence[Backend]) -> list[int]:
     return [weight // divisor for weight in scaled]
 
 
-def _faults(rule: Rule) -> FaultEntry:
-    return FaultEntry(
-        rule=rule.id,
-        match=_condition(rule.match),
-        delays=tuple(
-            PlanDelay(action.duration, _dice(action.probability), tuple(sorted(action.tags)))
-            for action in rule.actions
-            if isinstance(action, Delay)
-        ),
-        aborts=tuple(
-            PlanAbort(action.return_code, _dice(action.probability), tuple(sorted(action.tags)))
-            for action in rule.actions
-            if isinstance(action, Abort)
-        ),
-        expires=rule.expires_at,
-    )
+# -- actions -------------------------------------------------------------------------------------------
+
+
+def _access(ordered: Iterable[Rule], caller: Caller) -> Iterator[AccessEntry]:
+    for rule in ordered:
+        when = condition(rule.match, caller)
+        allows = any(isinstance(action, Allow) for action in rule.actions)
+        if when is None:
+            if allows:
+                yield AccessEntry(rule=rule.id, expires=rule.expires_at, verdict="guard")
+            continue
+        if any(isinstance(action, Deny) for action in rule.actions):
+            yield AccessEntry(**_entry(rule, when), verdict="deny")
+        if allows:
+            yield AccessEntry(**_entry(rule, when), verdict="allow")
+
+
+def _limit(action: RateLimit) -> PlanLimit:
+    # Within one sidecar there is one caller, so a bucket for each caller is a bucket for all.
+    per, burst = (1 if action.per in (0, 1) else float(action.per)), _number(action.burst)
+    return PlanLimit(float(action.requests), per, burst, action.key.partition("header:")[2])
+
+
+def _headers(actions: Sequence[SetHeaders], entry: dict[str, Any]) -> HeadersEntry:
+    values = {name.lower(): value for action in actions for name, value in action.set.items()}
+    removed = {name.lower() for action in actions for name in action.remove} - values.keys()
+    return HeadersEntry(**entry, set=tuple(sorted(values.items())), remove=tuple(sorted(removed)))
+
+
+def _mirror(action: Mirror) -> PlanMirror:
+    return PlanMirror(tuple(sorted(action.tags)), float(action.percent) if 0 < action.percent < 100 else 100)
+
+
+def _trace(action: Trace) -> PlanTrace:
+    return PlanTrace(action.log_key or TRACE_KEY, action.log_value, tuple(sorted(action.tags)))
+
+
+def _delay(action: Delay) -> PlanDelay:
+    return PlanDelay(float(action.duration), _dice(action.probability), tuple(sorted(action.tags)))
+
+
+def _abort(action: Abort) -> PlanAbort:
+    return PlanAbort(action.return_code, _dice(action.probability), tuple(sorted(action.tags)))
+
+
+def _faults(mine: Mine) -> Iterator[FaultEntry]:
+    """Delays and aborts are one kind: the first rule with either of them hides those below it."""
+    for rule, when in mine:
+        if rule.has_fault:
+            delays = tuple(_delay(action) for action in rule.actions if isinstance(action, Delay))
+            aborts = tuple(_abort(action) for action in rule.actions if isinstance(action, Abort))
+            yield FaultEntry(**_entry(rule, when), delays=delays, aborts=aborts)
+
+
+def _of(
+    mine: Mine, kind: type[A], translate: Callable[[A], P]
+) -> Iterator[tuple[tuple[P, ...], dict[str, Any]]]:
+    """For each rule with actions of this kind: all of them, translated, and the entry's common members."""
+    for rule, when in mine:
+        actions: Sequence[Action] = rule.actions
+        found = tuple(translate(action) for action in actions if isinstance(action, kind))
+        if found:
+            yield found, _entry(rule, when)
+
+
+def _entry(rule: Rule, when: Condition) -> dict[str, Any]:
+    return {"rule": rule.id, "match": when, "expires": rule.expires_at}
+
+
+def _number(value: float) -> float:
+    """Zero is always the same object, which JSON leaves out, and other numbers look as if just decoded."""
+    return float(value) if value else 0
 
 
 def _dice(probability: float) -> float:

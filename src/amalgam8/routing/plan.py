@@ -1,55 +1,112 @@
 """The Plan: rules of the controller, translated for one caller. Proxy-neutral, and small on the wire.
 
 A Plan maps each destination to a DestinationPlan. Sources are gone: a rule whose source does not fit the
-caller is not there. Weights are whole numbers relative to each other, entries stand in the order in which
-they are tried, and each knows the rule that it came from and when it lapses. A part's hash is a hash of
-its JSON, so equal parts are equal everywhere.
+caller is not there, but for a foreign ``allow``, which leaves its guard behind. Weights are whole numbers
+relative to each other, entries of each kind stand in the order in which they are tried, and each knows
+the rule that it came from and when it lapses. A part's hash is a hash of its JSON; defaults are left out.
 
 Wire format: data of the ``snapshot`` and ``delta`` events of ``GET /v1/plan/watch``.
 """
 
 import hashlib
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
-Pattern = tuple[str, str]
-"""Lower-case header name and RE2 pattern, found by search."""
+from amalgam8.model.rule import Affinity, Resilience
+from amalgam8.routing.condition import ALWAYS, Condition
+
+Tags = tuple[str, ...]
 
 
-class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a request must show: every pattern is found in its header. Nothing to show: always true."""
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How calls are spread over a backend's instances, and when one of them is left out."""
 
-    headers: tuple[Pattern, ...] = ()
-
-    def implies(self, other: "Condition") -> bool:
-        """Whether each request that meets this surely meets ``other`` (decided by their text alone)."""
-        return set(other.headers) <= set(self.headers)
-
-    def both(self, other: "Condition") -> "Condition":
-        """The condition that holds where this and ``other`` hold."""
-        return Condition(tuple(sorted({*self.headers, *other.headers})))
+    lb_type: str = ""
+    resilience: Resilience | None = None
 
 
-ALWAYS = Condition()
+DEFAULT_POLICY = Policy()
 
 
 class PlanBackend(msgspec.Struct, frozen=True, omit_defaults=True):
     """A share of the calls for the instances of ``service`` that carry all ``tags``.
 
-    ``weight`` is relative to the other backends of the entry; together they make the whole.
+    ``weight`` is relative to the other backends of the entry; together they make the whole. ``timeout``
+    (s, 0: none) and ``retries`` (None: the default) already have the route's own in them.
     """
 
     service: str
-    tags: tuple[str, ...] = ()
+    tags: Tags = ()
     weight: int = 1
+    policy: Policy = DEFAULT_POLICY
+    timeout: float = 0
+    retries: int | None = None
 
 
-class RouteEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Outer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Outer paths by which an entry is reached in place of the service's own address.
+
+    ``order`` ranks such entries of all destinations: priority (negative), age, id.
+    """
+
+    order: tuple[int, str, str]
+    path: str = ""
+    prefix: str = ""
+    rewrite: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What every kind of entry has: its rule, when it applies, and until when (seconds since the epoch)."""
+
     rule: str
-    backends: tuple[PlanBackend, ...]
     match: Condition = ALWAYS
     expires: float | None = None
+
+
+class RouteEntry(Entry, frozen=True, omit_defaults=True, kw_only=True):
+    backends: tuple[PlanBackend, ...]
+    affinity: Affinity | None = None
+    outer: Outer | None = None
+
+
+class AccessEntry(Entry, frozen=True, omit_defaults=True, kw_only=True):
+    """``guard`` allows nobody: it is what an allow rule of other callers leaves, that only they may call."""
+
+    verdict: Literal["allow", "deny", "guard"]
+
+
+class PlanLimit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A token bucket of ``requests`` + ``burst``, refilled with ``requests`` in ``per`` seconds.
+
+    One for all calls of this sidecar, or one for each value of ``header``.
+    """
+
+    requests: float
+    per: float = 1
+    burst: float = 0
+    header: str = ""
+
+
+class LimitEntry(Entry, frozen=True, omit_defaults=True, kw_only=True):
+    limits: tuple[PlanLimit, ...]
+
+
+class HeadersEntry(Entry, frozen=True, omit_defaults=True, kw_only=True):
+    """Lower-case names; set as they stand, so that nothing of the request's own value is left."""
+
+    set: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+class PlanMirror(msgspec.Struct, frozen=True, omit_defaults=True):
+    tags: Tags
+    percent: float = 100
+
+
+class MirrorEntry(Entry, frozen=True, omit_defaults=True, kw_only=True):
+    mirrors: tuple[PlanMirror, ...]
 
 
 class PlanDelay(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,30 +114,45 @@ class PlanDelay(msgspec.Struct, frozen=True, omit_defaults=True):
 
     seconds: float
     probability: float = 1
-    tags: tuple[str, ...] = ()
+    tags: Tags = ()
 
 
 class PlanAbort(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answer ``status`` with ``probability`` in (0, 1], where the instance carries ``tags``."""
+    """Answer ``status`` (-1: none) with ``probability`` in (0, 1], where the instance carries ``tags``."""
 
     status: int
     probability: float = 1
-    tags: tuple[str, ...] = ()
+    tags: Tags = ()
 
 
-class FaultEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    rule: str
-    match: Condition = ALWAYS
+class FaultEntry(Entry, frozen=True, omit_defaults=True, kw_only=True):
     delays: tuple[PlanDelay, ...] = ()
     aborts: tuple[PlanAbort, ...] = ()
-    expires: float | None = None
+
+
+class PlanTrace(msgspec.Struct, frozen=True, omit_defaults=True):
+    key: str
+    value: str = ""
+    tags: Tags = ()
+
+
+class TraceEntry(Entry, frozen=True, omit_defaults=True, kw_only=True):
+    traces: tuple[PlanTrace, ...]
 
 
 class DestinationPlan(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the rules of one destination mean for one caller; entries of each kind in order."""
+    """What the rules of one destination mean for one caller; entries of each kind in order.
+
+    Of ``access``, every entry counts; of each other kind, the first whose match holds.
+    """
 
     routes: tuple[RouteEntry, ...] = ()
+    access: tuple[AccessEntry, ...] = ()
+    limits: tuple[LimitEntry, ...] = ()
+    headers: tuple[HeadersEntry, ...] = ()
+    mirrors: tuple[MirrorEntry, ...] = ()
     faults: tuple[FaultEntry, ...] = ()
+    traces: tuple[TraceEntry, ...] = ()
 
 
 Plan = Mapping[str, DestinationPlan]

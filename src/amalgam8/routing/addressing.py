@@ -1,0 +1,58 @@
+"""Which service a call is for: by ``Host``, else by an outer path of a rule, else by its first path segment.
+
+Only exact text counts, as it came: nothing is decoded, merged or folded, so that no odd spelling of one
+service's path reaches another. Pure; used by ``decide``, and its words for an address by the proxies.
+"""
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+from amalgam8.routing.resolve import Route, Routing, ServiceRouting, outer_routes
+
+_KEPT = "!$&'()*+,;=:@"
+"""What a path segment may hold beside RFC 3986's unreserved characters."""
+
+
+def address(name: str) -> str:
+    """The first path segment of calls to a service: its name, percent-encoded with capital digits."""
+    return quote(name, safe=_KEPT)
+
+
+def host_name(host: str) -> str:
+    """A ``Host`` header without its port."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isascii() and port.isdigit() else host
+
+
+def addressed(
+    routing: Routing, path: str, host: str, own_service: str, leads: Callable[[Route], bool]
+) -> tuple[ServiceRouting, Route | None, str] | str:
+    """The service, the route if an outer path chose one, and the path that the instance sees.
+
+    ``leads`` says whether a request meets a route's condition. For an unknown service: the name asked for.
+    """
+    name = host_name(host)
+    if name in routing and name != own_service:
+        return routing[name], None, path
+    plain, mark, query = path.partition("?")
+    for service, route in outer_routes(routing):
+        rewritten = _rewritten(route, plain)
+        if rewritten is not None and leads(route):
+            return service, route, f"{rewritten}{mark}{query}"
+    segment, _, rest = plain.removeprefix("/").partition("/")
+    for name in routing:
+        if address(name) == segment:
+            return routing[name], None, f"/{rest}{mark}{query}"
+    return segment
+
+
+def _rewritten(route: Route, plain: str) -> str | None:
+    """What the instance sees of an outer path, or None if it does not lead here."""
+    outer = route.outer
+    if outer is None:
+        return None
+    if outer.path:
+        return (outer.rewrite or plain) if plain == outer.path else None
+    if not plain.startswith(outer.prefix):
+        return None
+    return outer.rewrite + plain[len(outer.prefix) :] if outer.rewrite else plain
