@@ -54,7 +54,7 @@ async def client(app: Api) -> AsyncIterator[ControllerClient]:
 async def test_rules_are_created_updated_and_deleted() -> None:
     recorder = Recorder({"ids": ["a"]})
     async with client(recorder.app) as controller:
-        assert await controller.create([RULE]) == ("a",)
+        assert (await controller.create([RULE])).ids == ("a",)
         await controller.update([RULE])
         await controller.delete(ids=["a", "b"], tags=["t"], destinations=["d"])
         await controller.delete()

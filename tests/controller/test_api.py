@@ -351,7 +351,7 @@ async def test_concurrent_writers(controller: Controller) -> None:
 
 async def test_the_typed_client_speaks_it(controller: Controller) -> None:
     client = controller.client
-    (identity,) = await client.create([document()])
+    (identity,) = (await client.create([document()])).ids
     await client.update([document("ratings", id=identity)])
     assert (await client.rules(ids=[identity])).rules[0]["destination"] == "ratings"
     assert list(await client.routes()) == ["ratings"]

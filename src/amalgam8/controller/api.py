@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from amalgam8.controller import rulebook
 from amalgam8.controller.book import Change, Kind, Rulebook
-from amalgam8.controller.history_api import IMPORT_LIMIT, IMPORT_ROUTE, HistoryApi
+from amalgam8.controller.history_api import APPLY_LIMIT, APPLY_ROUTE, IMPORT_LIMIT, IMPORT_ROUTE, HistoryApi
 from amalgam8.controller.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
 from amalgam8.controller.rulebook import Selection
 from amalgam8.controller.sidecars_api import SidecarsApi
@@ -73,7 +73,7 @@ def controller_api(tenants: Tenants, metrics: Metrics, clock: Callable[[], float
         routes,
         style=controller_style,
         body_limit=BODY_LIMIT,
-        larger_bodies={IMPORT_ROUTE: IMPORT_LIMIT},
+        larger_bodies={IMPORT_ROUTE: IMPORT_LIMIT, APPLY_ROUTE: APPLY_LIMIT},
         served=metrics.served,
     )
 

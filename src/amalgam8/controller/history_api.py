@@ -26,6 +26,8 @@ PAGE = 50
 PAGE_LIMIT = 500
 """Revisions in one page of the history."""
 
+APPLY_ROUTE = "/v1/apply"
+APPLY_LIMIT = 16 * 1024 * 1024
 IMPORT_ROUTE = "/v1/import"
 IMPORT_LIMIT = 128 * 1024 * 1024
 """Bytes of an import."""
@@ -54,7 +56,7 @@ class HistoryApi:
             Route("/v1/history/{revision}", self.one),
             Route("/v1/rollback", self.rollback, methods=["POST"]),
             Route("/v1/confirm", self.confirm, methods=["POST"]),
-            Route("/v1/apply", self.apply, methods=["PUT"]),
+            Route(APPLY_ROUTE, self.apply, methods=["PUT"]),
             Route("/v1/export", self.export),
             Route(IMPORT_ROUTE, self.restore, methods=["PUT"]),
         ]
