@@ -123,7 +123,8 @@ class Fleet:
 
     def closed(self, identity: str) -> None:
         """A stream that was opened has ended."""
-        self._sidecars[identity].streams -= 1
+        if (sidecar := self._sidecars.get(identity)) is not None and sidecar.streams:
+            sidecar.streams -= 1
 
     def report(self, identity: str, report: SidecarReport, now: float) -> None:
         """Take a sidecar's report.
@@ -134,6 +135,11 @@ class Fleet:
         """
         if not hmac.compare_digest(report.key.encode(), self.key(identity).encode()):
             raise NotYourSidecar(f"the key is not that of sidecar {identity}; its stream's hello has it")
+        if report.leaving:
+            if identity in self._sidecars:
+                self._drop(identity)
+                self.moved.set(0)
+            return
         who = caller(report.service, report.tags)
         sidecar = self._find(identity, who, now)
         self._is(sidecar, who)
