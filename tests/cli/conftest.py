@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from tests.cli.real import Real, real
 from tests.cli.standin import Cli, StandIn, stand_in
 
 
@@ -25,6 +26,13 @@ async def server() -> AsyncIterator[StandIn]:
 @pytest.fixture
 def a8ctl(server: StandIn, capsys: pytest.CaptureFixture[str]) -> Cli:
     return Cli(server, capsys)
+
+
+@pytest.fixture
+async def mesh(capsys: pytest.CaptureFixture[str]) -> AsyncIterator[Real]:
+    """A real controller, and the command line that asks it."""
+    async with real(capsys) as found:
+        yield found
 
 
 @pytest.fixture

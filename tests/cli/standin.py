@@ -26,6 +26,7 @@ class Seen:
     query: list[tuple[str, str]]
     body: Any
     authorization: str
+    headers: dict[str, str]
 
 
 @dataclass
@@ -45,6 +46,7 @@ class StandIn:
                 list(request.query_params.multi_items()),
                 msgspec.json.decode(body) if body else None,
                 request.headers.get("authorization", ""),
+                dict(request.headers),
             )
         )
         found = self.answers[(request.method, request.url.path)]

@@ -34,7 +34,7 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["rule-create", "-f"], "requires an argument"),
         (["info", "extra"], "extra"),
         (["recipe-run"], "recipe-run is not supported yet"),
-        (["traffic_start", "reviews", "v2"], "traffic_start is not supported yet"),
+        (["rule_set"], "rule_set is not supported yet"),
         (["--gremlin_url", "http://x", "info"], "not supported yet"),
         (
             ["--controller_url", "123", "route-list"],

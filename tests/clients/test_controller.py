@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from amalgam8.clients.controller import ControllerClient
+from amalgam8.clients.controller import ControllerClient, How
 from amalgam8.clients.http import Http, Refusal
 from amalgam8.model.caller import Caller
 from amalgam8.model.report import SidecarReport
@@ -54,7 +54,7 @@ async def client(app: Api) -> AsyncIterator[ControllerClient]:
 async def test_rules_are_created_updated_and_deleted() -> None:
     recorder = Recorder({"ids": ["a"]})
     async with client(recorder.app) as controller:
-        assert await controller.create([RULE]) == ("a",)
+        assert (await controller.create([RULE])).ids == ("a",)
         await controller.update([RULE])
         await controller.delete(ids=["a", "b"], tags=["t"], destinations=["d"])
         await controller.delete()
@@ -65,6 +65,39 @@ async def test_rules_are_created_updated_and_deleted() -> None:
         ("DELETE", "/v1/rules", filters, None),
         ("DELETE", "/v1/rules", [], None),
     ]
+
+
+async def test_on_which_terms_it_is_written() -> None:
+    how = How(wait=0.5, confirm_within=30, revision=7, author="Zoë", comment="why")
+    recorder = Recorder({"revision": 8, "applied": False, "missing": [], "of_tomorrow": 1})
+    async with client(recorder.app) as controller:
+        wrote = await controller.update([RULE], how)
+        assert (wrote.revision, wrote.applied, wrote.missing) == (8, False, ())
+        await controller.rollback(3, how)
+        await controller.confirm(3)
+        await controller.replace_for("routes", "a/b", [RULE], how)
+        await controller.delete_for("actions", "a/b", how)
+        await controller.apply([RULE], tags=["t"], prune=False, dry_run=True, how=how)
+    terms = [("wait", "0.5"), ("confirm_within", "30")]
+    assert recorder.asked == [
+        ("PUT", "/v1/rules", terms, {"rules": [RULE]}),
+        ("POST", "/v1/rollback", terms, {"revision": 3}),
+        ("POST", "/v1/confirm", [], {"revision": 3}),
+        ("PUT", "/v1/rules/routes/a%2Fb", terms, {"rules": [RULE]}),
+        ("DELETE", "/v1/rules/actions/a%2Fb", terms, None),
+        (
+            "PUT",
+            "/v1/apply",
+            [("tag", "t"), ("prune", "false"), ("dry_run", "true"), *terms],
+            {"rules": [RULE]},
+        ),
+    ]
+    assert how.headers() == {"A8-Author": "Zoë", "A8-Comment": "why", "If-Match": '"7"'}
+
+
+async def test_a_write_without_a_body_tells_its_revision() -> None:
+    async with client(Recorder(None).app) as controller:
+        assert (await controller.update([RULE])).revision == 0
 
 
 async def test_members_of_a_newer_controller_survive() -> None:
@@ -105,6 +138,7 @@ async def test_reports_go_to_the_sidecars_own_place() -> None:
         "plan": {"revision": 0, "hash": ""},
         "registry": {"epoch": "", "revision": 0},
         "rejected": [],
+        "leaving": False,
     }
 
 

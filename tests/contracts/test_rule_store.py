@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from amalgam8.controller import rulebook
+from amalgam8.controller import book as book_module
+from amalgam8.controller import declare, rulebook, undo
+from amalgam8.controller.book import Change, Rulebook
 from amalgam8.controller.memory import MemoryStore
-from amalgam8.controller.rulebook import Change, Rulebook, Selection
+from amalgam8.controller.rulebook import Selection
 from amalgam8.controller.sqlite import open_sqlite
 from amalgam8.controller.store import Store
-from amalgam8.model.errors import Superseded
+from amalgam8.model.caller import caller
+from amalgam8.model.errors import NotEmpty, Superseded
 from amalgam8.model.rule import Rule
 from amalgam8.runtime.feed import Gap
 from tests.controller.rules import NOON, fault, route, write
@@ -52,7 +55,7 @@ async def test_a_change_shows_when_append_returns(store: Store) -> None:
     mirror = await store.load("default")
     change = rulebook.create(mirror.book, [route("a"), fault("b")], write())
     await store.append("default", 0, change)
-    assert mirror.book == rulebook.apply(Rulebook(), change)
+    assert mirror.book == book_module.apply(Rulebook(), change)
     assert await store.load("default") is mirror
     assert list(store.tenants()) == ["default"]
 
@@ -70,7 +73,7 @@ async def test_all_kinds_of_change(store: Store) -> None:
         change = make(book)
         assert change is not None
         await store.append("default", book.revision, change)
-        book = rulebook.apply(book, change)
+        book = book_module.apply(book, change)
         assert (await store.load("default")).book == book
     assert sorted(book.rules) == ["a", "n"]
     assert book.revision == 6
@@ -119,6 +122,88 @@ async def test_followers_wake_up(store: Store) -> None:
         mirror.touched_since(2)
 
 
+async def test_the_log_holds_all_of_every_change(store: Store) -> None:
+    book, changes = Rulebook(), list[Change]()
+    for number in range(5):
+        new = write(NOON + number, author=f"a{number}", comment="wörds", confirm_within=number + 1.0)
+        change = rulebook.create(book, [route(str(number)), fault(f"f{number}")], new)
+        await store.append("default", number, change)
+        book = (await store.load("default")).book
+        changes.insert(0, change)
+    assert await store.log("default") == changes
+    assert await store.log("default", above=3) == changes[:2]
+    assert await store.log("default", below=3) == changes[3:]
+    assert await store.log("default", above=1, below=4, limit=1) == changes[2:3]
+    assert await store.log("default", above=5) == []
+    assert await store.log("unknown") == []
+
+
+async def test_what_waits_to_be_confirmed_and_what_ends_it(store: Store) -> None:
+    book = await create(store, "default", route("a"), route("b"))
+    steps: list[Callable[[Rulebook], Change | None]] = [
+        lambda book: rulebook.replace(book, [route("a", version="v2")], write(NOON, confirm_within=30)),
+        lambda book: rulebook.remove(book, Selection(ids=("b",)), write(NOON, confirm_within=20)),
+        lambda book: declare.declare(book, [route("n")], (), write(NOON, confirm_within=10), prune=False),
+        lambda book: undo.confirm(book, 4, write(NOON + 5)),
+        lambda book: undo.revert(book, write(NOON + 25)),
+    ]
+    for make in steps:
+        change = make(book)
+        assert change is not None
+        await store.append("default", book.revision, change)
+        book = (await store.load("default")).book
+    assert sorted(book.rules) == ["a", "b", "n"]
+    assert [one.revision for one in book.unconfirmed] == [2]
+    back = undo.rollback(book, await store.log("default", above=1), 1, write(NOON + 26))
+    await store.append("default", book.revision, back)
+    book = (await store.load("default")).book
+    assert sorted(book.rules) == ["a", "b"]
+    assert book.written["b"].revision == 6
+
+
+async def test_a_whole_state_only_into_an_empty_tenant(store: Store) -> None:
+    book = await create(store, "one", route("a"), fault("f"))
+    book = await create(store, "one", route("b"), now=NOON + 1)
+    log = await store.log("one")
+    mirror = await store.load("two")
+    waiting = asyncio.create_task(mirror.feed.newer(0))
+    await asyncio.sleep(0)
+    await store.restore("two", book, log)
+    assert (await store.load("two")) is mirror
+    assert mirror.book == book
+    async with asyncio.timeout(5):
+        assert await waiting == 2
+    assert await store.log("two") == log
+    with pytest.raises(Gap):
+        mirror.touched_since(0)
+    with pytest.raises(NotEmpty, match="revision 2"):
+        await store.restore("two", book, log)
+    after = await create(store, "two", route("c"), now=NOON + 2)
+    assert after.revision == 3
+    assert sorted(store.tenants()) == ["one", "two"]
+
+
+async def test_an_unknown_tenant_has_no_sidecars(store: Store) -> None:
+    assert store.sidecars("default") == {}
+    await store.remember("default", {"a": caller("web", ["v1"]), "b": None})
+
+
+async def test_a_hundred_writers_at_one_revision(store: Store) -> None:
+    """Each revision goes to exactly one of those who wanted it."""
+    winners = []
+    for revision in range(5):
+        book = (await store.load("default")).book
+        tries = [
+            store.append("default", revision, rulebook.create(book, [route(f"{revision}-{i}")], write()))
+            for i in range(100)
+        ]
+        results = await asyncio.gather(*tries, return_exceptions=True)
+        assert [type(result) for result in results].count(Superseded) == 99
+        winners.append(results.index(None))
+    book = (await store.load("default")).book
+    assert set(book.rules) == {f"{revision}-{i}" for revision, i in enumerate(winners)}
+
+
 async def test_epoch_and_secret(store: Store) -> None:
     assert len(store.epoch) >= 8
     assert "." not in store.epoch
@@ -130,6 +215,11 @@ async def test_what_a_restart_leaves(opener: Opener) -> None:
     first = await opener()
     await create(first, "default", route("a"), fault("f", "reviews"))
     book = await create(first, "default", route("b", "ratings"), now=NOON + 60)
+    waits = rulebook.replace(book, [route("b", "ratings", "v2")], write(NOON + 61, confirm_within=9))
+    await first.append("default", 2, waits)
+    book = (await first.load("default")).book
+    await first.remember("default", {"id": caller("web", ["v1"])})
+    log = await first.log("default")
     await first.close()
     second = await opener()
     try:
@@ -141,7 +231,10 @@ async def test_what_a_restart_leaves(opener: Opener) -> None:
             return
         assert (second.epoch, second.secret) == (first.epoch, first.secret)
         assert mirror.book == book
-        assert mirror.feed.published == 2
+        assert [one.revision for one in mirror.book.unconfirmed] == [3]
+        assert await second.log("default") == log
+        assert second.sidecars("default") == {"id": caller("web", ["v1"])}
+        assert mirror.feed.published == 3
         assert mirror.touched_since(1) == {"ratings"}
         assert mirror.touched_since(0) == {"ratings", "reviews"}
         after = await create(second, "default", route("c"), now=NOON - 60)

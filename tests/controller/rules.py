@@ -21,10 +21,10 @@ def sourced(name: str, identity: str = "", destination: str = "reviews", version
     return route(identity, destination, version, match=Match(Source(name)))
 
 
-def write(now: float = NOON, *, fault_ttl: float = 3600.0, request_id: str = "r-1") -> Write:
+def write(now: float = NOON, *, fault_ttl: float = 3600.0, request_id: str = "r-1", **terms: Any) -> Write:
     """A write at ``now`` whose new ids are new-0, new-1…"""
     numbers = count()
-    return Write(now, lambda: f"new-{next(numbers)}", fault_ttl, request_id)
+    return Write(now, lambda: f"new-{next(numbers)}", fault_ttl, request_id, **terms)
 
 
 def document(

@@ -43,7 +43,9 @@ async def running(
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Controller]:
     metrics = Metrics()
-    tenants = Tenants(store or MemoryStore(), 3600.0, now=now, wrote=metrics.wrote, compiled=metrics.compiled)
+    tenants = Tenants(
+        store or MemoryStore(), 3600.0, now=now, clock=clock, wrote=metrics.wrote, compiled=metrics.compiled
+    )
     await tenants.open()
     metrics.watch(tenants, clock)
     app = controller_api(tenants, metrics, clock)

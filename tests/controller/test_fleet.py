@@ -159,3 +159,28 @@ def test_the_fleet_is_bounded_and_the_gone_make_room(monkeypatch: pytest.MonkeyP
     bench.report("a", 1.0)
     bench.fleet.opened("c", WEB, 40.0)  # a is gone by now; b still has its stream
     assert [row.id for row in bench.rows(40.0)] == ["b", "c"]
+
+
+def test_one_that_leaves_is_forgotten_at_once() -> None:
+    bench = Bench()
+    bench.fleet.opened("a", WEB, 0.0)
+    bench.report("a", 0.0)
+    assert bench.fleet.take_news() == {"a": WEB}
+    bench.fleet.report("a", SidecarReport(bench.fleet.key("a"), "web", leaving=True), 1.0)
+    assert bench.rows(1.0) == []
+    assert bench.fleet.take_news() == {"a": None}
+    bench.fleet.closed("a")
+    bench.fleet.report("a", SidecarReport(bench.fleet.key("a"), "web", leaving=True), 1.0)
+    with pytest.raises(NotYourSidecar):
+        bench.fleet.report("a", SidecarReport("wrong", "web", leaving=True), 1.0)
+    bench.report("a", 2.0)
+    assert bench.row(2.0).state == "pending"
+
+
+def test_news_that_could_not_be_stored_is_news_still() -> None:
+    bench = Bench()
+    bench.fleet.opened("a", WEB, 0.0)
+    news = bench.fleet.take_news()
+    bench.report("a", 1.0, who=caller("api"))
+    bench.fleet.put_back({**news, "b": None})
+    assert bench.fleet.take_news() == {"a": caller("api"), "b": None}

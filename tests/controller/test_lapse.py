@@ -6,8 +6,8 @@ import time
 import pytest
 
 from amalgam8.controller import lapse, rulebook
+from amalgam8.controller.book import Change
 from amalgam8.controller.memory import MemoryStore
-from amalgam8.controller.rulebook import Change
 from amalgam8.controller.tenants import Tenant, Tenants
 from amalgam8.model.errors import StoreUnavailable
 from tests.controller.rules import fault, route
@@ -69,7 +69,7 @@ async def test_a_store_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
 async def test_it_follows_the_clock() -> None:
     tenants = Tenants(MemoryStore(), 60.0)
     tenant = await put(tenants, "default", 0.05)
-    due = tenant.mirror.book.next_lapse
+    due = tenant.mirror.book.next_due
     assert due is not None
     following = asyncio.create_task(lapse.follow(tenants))
     async with asyncio.timeout(5):

@@ -16,6 +16,7 @@ from amalgam8.clients.http import Http
 from amalgam8.clients.watch import Lost
 from amalgam8.model.caller import caller
 from amalgam8.model.errors import Unreachable
+from amalgam8.model.report import PlanStamp, SidecarReport
 from amalgam8.model.stream import Hello
 from amalgam8.routing.plan import DestinationPlan, PlanDelta, PlanSnapshot
 from tests.conftest import eventually, free_port
@@ -119,6 +120,73 @@ async def test_kill_minus_nine_at_any_moment_of_100_writes(tmp_path: Path) -> No
     assert kills >= 3
     # Having resumed each time, it needed the whole Plan once only.
     assert sum(isinstance(event, PlanSnapshot) for event in seen) == 1
+
+
+async def test_a_confirmed_change_survives_kill_minus_nine(tmp_path: Path) -> None:
+    """Nobody confirmed it while no controller ran: the next one undoes it. What was confirmed stays."""
+    port = free_port()
+    http = Http(f"http://127.0.0.1:{port}")
+
+    async def put(path: str, version: str) -> None:
+        body = {"rules": [document(id="a", version=version), document(id=version, version=version)]}
+        await http.request("PUT", path, body)
+
+    async def versions() -> State:
+        rules = (await ControllerClient(http).rules()).rules
+        return {rule["id"]: rule["route"]["backends"][0]["tags"][0] for rule in rules}
+
+    async with controller(tmp_path / "c.db", port) as process:
+        await put("/v1/apply?confirm_within=600", "v1")
+        await http.request("POST", "/v1/confirm", {"revision": 1})
+        await put("/v1/apply?confirm_within=5s", "v2")
+        assert await versions() == {"a": "v2", "v2": "v2"}
+        process.signal(signal.SIGKILL)
+    async with controller(tmp_path / "c.db", port):
+
+        async def undone() -> bool:
+            return await versions() == {"a": "v1", "v1": "v1"}
+
+        await eventually(undone, within=20)
+        history = (await http.request("GET", "/v1/history")).json()
+        assert [one["cause"] for one in history["revisions"]] == ["revert", "apply", "confirm", "apply"]
+    await http.close()
+
+
+async def test_a_restart_expects_the_sidecars_that_were_there(tmp_path: Path) -> None:
+    """A rule is not called applied everywhere just because nobody has come back yet."""
+    port, identity = free_port(), str(uuid.uuid4())
+    http = Http(f"http://127.0.0.1:{port}")
+    client = ControllerClient(http)
+
+    async def state() -> list[tuple[str, str]]:
+        found = (await http.request("GET", "/v1/rules/a/status")).json()
+        return [(one["id"], one["state"]) for one in found["sidecars"]]
+
+    async with controller(tmp_path / "c.db", port) as process:
+        await client.create([document(id="a")])
+        events = client.watch_plan(identity, caller("web")).events()
+        hello, plan = await anext(events), await anext(events)
+        assert isinstance(hello, Hello)
+        assert isinstance(plan, PlanSnapshot)
+        report = SidecarReport(hello.key, "web", plan=PlanStamp(plan.revision, plan.hash))
+        await client.report(identity, report)
+        assert await state() == [(identity, "applied")]
+
+        async def stored() -> bool:
+            return identity.encode() in (tmp_path / "c.db-wal").read_bytes()
+
+        await eventually(stored)
+        process.signal(signal.SIGKILL)
+        await events.aclose()
+    async with controller(tmp_path / "c.db", port):
+        assert await state() == [(identity, "pending")]
+        answer = await http.request("DELETE", "/v1/rules?wait=0.1")
+        assert answer.json()["missing"][0]["id"] == identity
+        await client.create([document(id="a")])
+        await client.report(identity, report)
+        found = (await http.request("GET", "/v1/sidecars")).json()["sidecars"]
+        assert [one["id"] for one in found] == [identity]
+    await http.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

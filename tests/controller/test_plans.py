@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from amalgam8.controller import plans as plans_module
 from amalgam8.controller import rulebook
+from amalgam8.controller.book import Rulebook
 from amalgam8.controller.plans import Plans
-from amalgam8.controller.rulebook import Rulebook, Selection
+from amalgam8.controller.rulebook import Selection
 from amalgam8.controller.store import Mirror
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.rule import Rule

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from amalgam8.controller import rulebook, sqlite
-from amalgam8.controller.rulebook import Rulebook, Selection
+from amalgam8.controller.book import Rulebook
+from amalgam8.controller.rulebook import Selection
 from amalgam8.controller.sqlite import SqliteStore, open_sqlite
 from amalgam8.model.errors import InvalidSetting, StoreUnavailable, Superseded
 from amalgam8.model.rule import Rule
@@ -92,7 +93,7 @@ def folder(path: Path) -> None:
         (change("PRAGMA application_id = 7"), "is a database of another program"),
         (
             change("PRAGMA user_version = 99"),
-            "newer version (schema 99; this one knows 1): upgrade this controller",
+            "newer version (schema 99; this one knows 2): upgrade this controller",
         ),
         (change("DELETE FROM identity"), "is damaged"),
         (change("UPDATE rules SET document = '{\"id\":7}' WHERE id = 'rule-3'"), "is damaged"),
@@ -166,11 +167,8 @@ async def test_the_log_tells_all(tmp_path: Path) -> None:
     assert msgspec.json.decode(rows[1][6], type=tuple[Rule, ...]) == change.after
 
 
-async def test_the_log_is_bounded_and_the_rules_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "REVISIONS_KEPT", 3)
-    store = await open_sqlite(tmp_path / "c.db")
+async def test_the_log_is_bounded_and_the_rules_are_not(tmp_path: Path) -> None:
+    store = await open_sqlite(tmp_path / "c.db", kept=3)
     for i in range(6):
         await add(store, route(f"rule-{i}"))
     kept = store._connection.execute("SELECT revision FROM revisions ORDER BY 1").fetchall()

@@ -3,7 +3,7 @@
 import pytest
 
 from amalgam8.controller import rulebook
-from amalgam8.controller.rulebook import Rulebook
+from amalgam8.controller.book import Rulebook
 from amalgam8.controller.store import TOUCHED_LENGTH, Mirror
 from amalgam8.runtime.feed import Gap
 from tests.controller.rules import route, write

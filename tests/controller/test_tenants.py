@@ -6,9 +6,10 @@ import pytest
 
 from amalgam8.controller import rulebook
 from amalgam8.controller import tenants as tenants_module
+from amalgam8.controller.book import Change, Rulebook
 from amalgam8.controller.memory import MemoryStore
-from amalgam8.controller.rulebook import Change, Rulebook, Write
-from amalgam8.controller.tenants import Operation, Tenants, Wrote
+from amalgam8.controller.rulebook import Write
+from amalgam8.controller.tenants import Operation, Tenants, Terms, Wrote
 from amalgam8.model.errors import RuleExists, StoreUnavailable, Superseded
 from amalgam8.model.rule import Rule
 from tests.controller.rules import NOON, fault, route
@@ -45,7 +46,7 @@ async def test_what_a_write_is_given() -> None:
     events: list[Wrote] = []
     tenants = Tenants(MemoryStore(), 60.0, now=lambda: NOON, new_id=lambda: "made", wrote=events.append)
     tenant = await tenants.get("default")
-    change = await tenants.write(tenant, creating(fault()), "request-7")
+    change = await tenants.write(tenant, creating(fault()), Terms("request-7"))
     assert change is not None
     assert (change.after[0].id, change.request_id) == ("made", "request-7")
     assert change.after[0].expires_at == NOON + 60

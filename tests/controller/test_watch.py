@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from amalgam8.controller import rulebook
+from amalgam8.controller.book import Rulebook
 from amalgam8.controller.plans import Plans
-from amalgam8.controller.rulebook import Rulebook
 from amalgam8.controller.store import Mirror
 from amalgam8.controller.watch import PlanSource
 from amalgam8.model.caller import caller

@@ -122,3 +122,25 @@ async def test_the_newest_is_tried_again_quietly(
         await setting.reported(5)
         assert [sent.plan.revision for _, sent in setting.controller.reports][-1] == 5
     assert len(caplog.records) == 1
+
+
+async def test_the_last_word_and_none_after_it() -> None:
+    setting = Setting()
+    async with setting.reporting() as reporter:
+        setting.confirmed.set(REVISION_3)
+        await setting.reported(3)
+        await reporter.leave()
+        sent = len(setting.controller.reports)
+        assert setting.controller.reports[-1][1].leaving
+        setting.confirmed.set(Confirmed(Stamp(PlanStamp(4, "h4"), RegistryStamp("e", 9))))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(setting.controller.reports) == sent
+
+
+async def test_a_controller_that_is_away_does_not_hold_up_the_end() -> None:
+    setting = Setting()
+    async with setting.reporting() as reporter:
+        setting.controller.refuse = 503
+        await reporter.leave()
+    assert setting.controller.reports == []

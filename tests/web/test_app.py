@@ -227,3 +227,19 @@ async def test_handlers_hear_of_a_client_that_goes_away() -> None:
 
         await eventually(heard)
     assert gone == [True]
+
+
+async def test_one_path_may_take_larger_bodies() -> None:
+    async def size(request: Request) -> Response:
+        return json_response(len(await request.body()))
+
+    routes = [Route(path, size, methods=["PUT"]) for path in ("/small", "/large")]
+    app = Api(routes, style=controller_style, body_limit=10, larger_bodies={"/large": 100})
+    async with serving(app, bind("127.0.0.1", 0, "port")) as port:
+        http = Http(f"http://127.0.0.1:{port}")
+        answers = [
+            (await http.request("PUT", path, b"1" * count, expect=[413])).status
+            for path, count in (("/small", 11), ("/large", 100), ("/large", 101))
+        ]
+        await http.close()
+    assert answers == [413, 200, 413]

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import shlex
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -95,21 +95,33 @@ def _http(url: str, token: str, variable: str, debug: bool) -> Any:
 
     class Shown(Http):
         async def request(
-            self, method: str, path: str, body: Any = None, *, query: Query = (), **rest: Any
+            self,
+            method: str,
+            path: str,
+            body: Any = None,
+            *,
+            query: Query = (),
+            headers: Mapping[str, str] | None = None,
+            **rest: Any,
         ) -> Answer:
-            sys.stderr.write(curl(method, self.url + path, body, query, variable if token else "") + "\n")
-            return await super().request(method, path, body, query=query, **rest)
+            name = variable if token else ""
+            sys.stderr.write(curl(method, self.url + path, body, query, name, headers) + "\n")
+            return await super().request(method, path, body, query=query, headers=headers, **rest)
 
     return (Shown if debug else Http)(url, token)
 
 
-def curl(method: str, url: str, body: Any, query: Any, variable: str) -> str:
+def curl(
+    method: str, url: str, body: Any, query: Any, variable: str, headers: Mapping[str, str] | None = None
+) -> str:
     """A shell line that sends the same request; ``variable`` is the name of the one with the token."""
     import msgspec
 
     words = ["curl", "-X", method, shlex.quote(url + (f"?{urlencode(query)}" if query else ""))]
     if variable:
         words += ["-H", f'"Authorization: Bearer ${variable}"']
+    for header, value in (headers or {}).items():
+        words += ["-H", shlex.quote(f"{header}: {value}")]
     if body is not None:
         text = body if isinstance(body, bytes) else msgspec.json.encode(body)
         words += ["-H", "'Content-Type: application/json'", "--data", shlex.quote(text.decode())]

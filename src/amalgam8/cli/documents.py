@@ -37,16 +37,16 @@ def read_rules(path: str, *, quiet: bool = False) -> Rules:
     return rules_in(parse(read_file(path), path), path)
 
 
-def read_file(path: str | Path) -> str:
-    """The text of a file of at most SIZE_LIMIT bytes."""
+def read_file(path: str | Path, limit: int = SIZE_LIMIT) -> str:
+    """The text of a file of at most ``limit`` bytes."""
     try:
         with Path(path).open("rb") as file:
-            data = file.read(SIZE_LIMIT + 1)
+            data = file.read(limit + 1)
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise InvalidInput(f"cannot read {path!r}: {error}") from None
-    return _text(data, str(path))
+    return _text(data, str(path), limit)
 
 
 def parse(text: str, name: str) -> Any:
@@ -112,9 +112,9 @@ def _standard_input(quiet: bool) -> str:
     return _text(b"".join(lines), STDIN)
 
 
-def _text(data: bytes, name: str) -> str:
-    if len(data) > SIZE_LIMIT:
-        raise InvalidInput(f"{name}: larger than the limit of {SIZE_LIMIT} bytes")
+def _text(data: bytes, name: str, limit: int = SIZE_LIMIT) -> str:
+    if len(data) > limit:
+        raise InvalidInput(f"{name}: larger than the limit of {limit} bytes")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -75,7 +75,7 @@ def routes(
     listed: list[dict[str, Any]] = []
     for service, rules in sorted(found.items()):
         if not services or service in services:
-            default, selectors = _versions(service, _read(rules))
+            default, selectors = _versions(service, read_listed(rules))
             listed.append({"service": service, "default": default, "selectors": selectors})
     rows = [(row["service"], row["default"], ", ".join(row["selectors"])) for row in listed]
     show.listing(_form(output, json), ("Service", "Default Version", "Version Selectors"), rows, listed)
@@ -97,7 +97,9 @@ def actions(
     found = target_of(ctx).with_controller(
         lambda controller: controller.rules(ids=ids or (), tags=tags or (), destinations=wanted)
     )
-    rules = sorted((rule for rule in _read(found.rules) if rule.actions), key=lambda rule: rule.destination)
+    rules = sorted(
+        (rule for rule in read_listed(found.rules) if rule.actions), key=lambda rule: rule.destination
+    )
     listed: list[dict[str, Any]] = [
         {
             "destination": rule.destination,
@@ -105,7 +107,7 @@ def actions(
             "priority": rule.priority,
             "match": source_text(rule.match),
             "actions": [action_text(action) for action in rule.actions or ()],
-            "headers": [f"{name}:{pattern}" for name, pattern in _headers(rule)],
+            "headers": [f"{name}:{pattern}" for name, pattern in headers_of(rule)],
         }
         for rule in rules
     ]
@@ -221,16 +223,16 @@ def _conditions(rule: _Rule) -> list[str]:
             f'user="{pattern.removeprefix(_USER)}"'
             if name.lower() == "cookie" and pattern.startswith(_USER)
             else f'header="{name}:{pattern}"'
-            for name, pattern in _headers(rule)
+            for name, pattern in headers_of(rule)
         ),
     ]
 
 
-def _headers(rule: _Rule) -> Sequence[tuple[str, str]]:
+def headers_of(rule: _Rule) -> Sequence[tuple[str, str]]:
     return list(rule.match.headers.items()) if rule.match else []
 
 
-def _read(rules: Iterable[Any]) -> list[_Rule]:
+def read_listed(rules: Iterable[Any]) -> list[_Rule]:
     try:
         return [msgspec.convert(rule, _Rule) for rule in rules]
     except msgspec.ValidationError as error:

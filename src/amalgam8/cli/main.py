@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from amalgam8.cli import listings, rules, show, up
+from amalgam8.cli import declare, faults, history, listings, rules, shorthand, show, traffic, up
 from amalgam8.cli.connect import CONTROLLER_URL, REGISTRY_URL, Target
 from amalgam8.model.errors import A8Error, InvalidInput, Unavailable
 
@@ -34,8 +34,7 @@ GLOBAL_FLAGS = {
 """Flags that may stand before or after the command, and whether they take a value."""
 
 LATER = (
-    *("recipe-run", "route-set", "route-delete", "action-add", "action-clear", "rule-list", "rule-set"),
-    *("rule-clear", "traffic-start", "traffic-step", "traffic-abort", "--gremlin-url", "--gremlin-token"),
+    *("recipe-run", "rule-list", "rule-set", "--gremlin-url", "--gremlin-token"),
     *("--a8-gremlin-url", "--a8-gremlin-token", "--a8-log-server"),
 )
 """Commands and flags of the original that are known and not built."""
@@ -125,10 +124,52 @@ def _global(
 
 
 COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
-    ("rule-create", rules.create, ("rule-create -f rules.yaml", "rule-create < rules.json")),
+    (
+        "rule-create",
+        rules.create,
+        ("rule-create -f rules.yaml --wait", "rule-create --confirm-within 30s < rules.json"),
+    ),
     ("rule-get", rules.get, ("rule-get -d reviews", "rule-get -i my-rule -o json")),
     ("rule-update", rules.update, ("rule-get -d reviews > r.yaml; vi r.yaml; a8ctl rule-update -f r.yaml",)),
     ("rule-delete", rules.delete, ("rule-delete -i my-rule", "rule-delete -d reviews -t canary")),
+    ("rule-status", rules.status, ("rule-status my-rule", "rule-status my-rule -o json")),
+    ("rule-clear", shorthand.rule_clear, ("rule-clear",)),
+    (
+        "apply",
+        declare.apply,
+        (
+            "apply -f rules/ --prune --wait",
+            "apply -f rules/ --dry-run",
+            "apply -f team-a/ --tag team-a --prune",
+        ),
+    ),
+    ("diff", declare.diff, ("diff -f rules/ --prune",)),
+    ("history", history.history, ("history", "history -n 100 -o json")),
+    ("history-show", history.history_show, ("history-show 7",)),
+    ("rollback", history.rollback, ("rollback 7 --wait", "rollback 7 --confirm-within 1m")),
+    ("confirm", history.confirm, ("confirm 8",)),
+    ("export", history.export, ("export rules.export.json", "export | gzip > rules.json.gz")),
+    ("import", history.restore, ("import rules.export.json",)),
+    ("fault-list", faults.faults, ("fault-list", "fault-list -d ratings -o json")),
+    ("fault-stop", faults.stop, ("fault-stop slow-ratings", "fault-stop --all --wait")),
+    (
+        "route-set",
+        shorthand.route_set,
+        (
+            "route-set reviews --default v1",
+            "route-set reviews --default v1 --selector 'v2(user=\"jason\")' --selector 'v3(weight=0.1)'",
+        ),
+    ),
+    ("route-delete", shorthand.route_delete, ("route-delete reviews",)),
+    (
+        "action-add",
+        shorthand.action_add,
+        ("action-add -d ratings --source reviews:v2 --cookie user=jason --action 'v1(1->delay=7)'",),
+    ),
+    ("action-clear", shorthand.action_clear, ("action-clear ratings",)),
+    ("traffic-start", traffic.start, ("traffic-start reviews v2", "traffic-start reviews v2 --amount 5")),
+    ("traffic-step", traffic.step, ("traffic-step reviews", "traffic-step reviews --amount 50")),
+    ("traffic-abort", traffic.abort, ("traffic-abort reviews",)),
     ("route-list", listings.routes, ("route-list", "route-list -s reviews -o json")),
     ("action-list", listings.actions, ("action-list", "action-list -d ratings -o yaml")),
     ("service-list", listings.services, ("service-list",)),
@@ -201,7 +242,7 @@ def exit_code(error: A8Error) -> int:
     status = getattr(error, "status", None)
     if status in (502, 503, 504):
         return UNREACHABLE
-    if error.code == "not_ready":
+    if error.code in ("not_ready", "not_applied"):
         return LATE
     if isinstance(error, Unavailable):
         return UNREACHABLE

@@ -1,4 +1,4 @@
-"""rule-create, rule-get, rule-update and rule-delete.
+"""rule-create, rule-get, rule-update, rule-delete and rule-status.
 
 Rule documents go to the controller and come back as they are: this side checks their syntax, the
 controller their sense.
@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from amalgam8.cli import documents, show
+from amalgam8.cli import documents, show, terms
 from amalgam8.cli.connect import Target
 from amalgam8.model.errors import A8Error, InvalidSetting
 
@@ -43,24 +43,67 @@ class NotConfirmed(A8Error):
     code = "not_confirmed"
 
 
-def create(ctx: typer.Context, file: File = "", redirection: Redirection = False) -> None:
+def create(
+    ctx: typer.Context,
+    file: File = "",
+    redirection: Redirection = False,
+    confirm_within: terms.ConfirmWithin = "",
+    if_revision: terms.IfRevision = "",
+    wait: terms.Wait = False,
+    timeout: terms.Timeout = terms.PATIENCE,
+    author: terms.Author = "",
+    comment: terms.Comment = "",
+) -> None:
     """Create rules, all or none, and print their ids.
 
     The document is {"rules": [...]}, a bare list, or a single rule.
     """
+    how = terms.how(wait, timeout, author, comment, confirm_within, if_revision)
     rules = documents.read_rules(file, quiet=redirection)
-    ids = target_of(ctx).with_controller(lambda controller: controller.create(rules))
-    show.say(show.as_json({"ids": ids}))
+    wrote = target_of(ctx).with_controller(lambda controller: controller.create(rules, how))
+    show.say(show.as_json({"ids": wrote.ids}))
+    terms.finish(wrote)
 
 
-def update(ctx: typer.Context, file: File = "", redirection: Redirection = False) -> None:
+def update(
+    ctx: typer.Context,
+    file: File = "",
+    redirection: Redirection = False,
+    confirm_within: terms.ConfirmWithin = "",
+    if_revision: terms.IfRevision = "",
+    wait: terms.Wait = False,
+    timeout: terms.Timeout = terms.PATIENCE,
+    author: terms.Author = "",
+    comment: terms.Comment = "",
+) -> None:
     """Replace whole rules by their ids, all or none.
 
     What rule-get prints can be edited and given back.
     """
+    how = terms.how(wait, timeout, author, comment, confirm_within, if_revision)
     rules = documents.read_rules(file, quiet=redirection)
-    target_of(ctx).with_controller(lambda controller: controller.update(rules))
+    wrote = target_of(ctx).with_controller(lambda controller: controller.update(rules, how))
     show.say(f"Updated {len(rules)} rule{'s' if len(rules) != 1 else ''}.")
+    terms.finish(wrote)
+
+
+def status(
+    ctx: typer.Context,
+    identity: Annotated[str, typer.Argument(metavar="ID", help="The rule.")],
+    output: Annotated[show.Form, typer.Option("-o", "--output", help="Form.")] = show.Form.TABLE,
+) -> None:
+    """Show in which sidecars a rule is applied, by what their proxies confirmed.
+
+    Only sidecars that the rule concerns are listed.
+    """
+    found = target_of(ctx).with_controller(lambda controller: controller.status(identity))
+    rows = [
+        (one.service, ",".join(one.tags), one.state, one.since, one.reason, one.id) for one in found.sidecars
+    ]
+    columns = ("Service", "Tags", "State", "Since", "Reason", "Id")
+    show.listing(output, columns, rows, found)
+    if found.note:
+        terms.note(found.note)
 
 
 def get(
@@ -92,22 +135,32 @@ def delete(
     tags: Tags = None,
     destinations: Destinations = None,
     force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
+    confirm_within: terms.ConfirmWithin = "",
+    if_revision: terms.IfRevision = "",
+    wait: terms.Wait = False,
+    timeout: terms.Timeout = terms.PATIENCE,
+    author: terms.Author = "",
+    comment: terms.Comment = "",
 ) -> None:
     """Delete rules by id, tag or destination, or all of them.
 
     Filters of different kinds must all hold.
     """
+    how = terms.how(wait, timeout, author, comment, confirm_within, if_revision)
     ids = [*(given or ()), *(ids or ())]
     _one_or_the_other(everything, ids, tags, destinations)
     if not (everything or ids or tags or destinations):
         sys.stderr.write(ctx.get_help() + "\n")
         raise typer.Exit(2)
-    if everything and not force and not _confirmed("Delete all rules?"):
+    if everything and not force and not confirmed("Delete all rules?"):
         raise NotConfirmed("nothing was deleted")
-    target_of(ctx).with_controller(
-        lambda controller: controller.delete(ids=ids, tags=tags or (), destinations=destinations or ())
+    wrote = target_of(ctx).with_controller(
+        lambda controller: controller.delete(
+            ids=ids, tags=tags or (), destinations=destinations or (), how=how
+        )
     )
     show.say("Deleted.")
+    terms.finish(wrote)
 
 
 def _one_or_the_other(everything: bool, *filters: list[str] | None) -> None:
@@ -115,7 +168,8 @@ def _one_or_the_other(everything: bool, *filters: list[str] | None) -> None:
         raise InvalidSetting("-a means all rules: leave out the filters, or -a")
 
 
-def _confirmed(question: str) -> bool:
+def confirmed(question: str) -> bool:
+    """Ask; whether the answer was yes."""
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -17,6 +17,11 @@ from amalgam8.routing.plan import PlanDelta, PlanSnapshot
 
 Document = Mapping[str, Any]
 
+PATIENCE = 30.0
+"""Seconds for an answer, beyond those that the controller was asked to wait."""
+
+EXPORT_WITHIN = 120.0
+
 
 class Rules(msgspec.Struct, frozen=True):
     """Rules in the order in which they are tried, and the revision that they stand at."""
@@ -25,8 +30,111 @@ class Rules(msgspec.Struct, frozen=True):
     revision: int
 
 
-class Ids(msgspec.Struct, frozen=True):
-    ids: tuple[str, ...]
+class Standing(msgspec.Struct, frozen=True):
+    """Where one sidecar stands with a rule or a revision; ``since`` is RFC 3339."""
+
+    id: str
+    service: str
+    tags: tuple[str, ...]
+    state: str
+    since: str
+    reason: str = ""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """Where a rule is applied, and the revision in which it was last written."""
+
+    id: str
+    revision: int
+    applied: bool
+    sidecars: tuple[Standing, ...]
+    note: str = ""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """The difference of one rule: ``change`` is create, update or remove."""
+
+    id: str
+    change: str
+    destination: str
+    members: tuple[str, ...] = ()
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+class Touched(msgspec.Struct, frozen=True):
+    """A sidecar whose Plan would change, and the destinations where."""
+
+    id: str
+    service: str
+    tags: tuple[str, ...]
+    destinations: tuple[str, ...]
+
+
+class Wrote(msgspec.Struct, frozen=True, kw_only=True):
+    """What a write answered: ``applied`` and ``missing`` where it was to wait, None: it was not."""
+
+    revision: int = 0
+    ids: tuple[str, ...] = ()
+    applied: bool | None = None
+    concerned: int = 0
+    missing: tuple[Standing, ...] = ()
+    confirm_by: str = ""
+    difference: tuple[Step, ...] = ()
+    sidecars: tuple[Touched, ...] = ()
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One revision of the history; ``difference`` where it was asked for by its number."""
+
+    revision: int
+    at: str
+    cause: str
+    author: str
+    comment: str
+    request_id: str
+    created: tuple[str, ...]
+    updated: tuple[str, ...]
+    removed: tuple[str, ...]
+    about: tuple[int, ...] = ()
+    confirm_by: str = ""
+    difference: tuple[Step, ...] = ()
+
+
+class History(msgspec.Struct, frozen=True):
+    """Revisions, newest first; ``next`` is where the next page begins, None: there is none."""
+
+    revision: int
+    revisions: tuple[Entry, ...]
+    next: int | None = None
+
+
+class How(msgspec.Struct, frozen=True):
+    """On which terms to write: seconds to wait and to confirm within, the revision that it is for."""
+
+    wait: float | None = None
+    confirm_within: float | None = None
+    revision: int | None = None
+    author: str = ""
+    comment: str = ""
+
+    def query(self) -> list[tuple[str, str]]:
+        given = (("wait", self.wait), ("confirm_within", self.confirm_within))
+        return [(name, f"{seconds:g}") for name, seconds in given if seconds is not None]
+
+    def headers(self) -> dict[str, str]:
+        given = {
+            "A8-Author": self.author,
+            "A8-Comment": self.comment,
+            "If-Match": "" if self.revision is None else f'"{self.revision}"',
+        }
+        return {name: text for name, text in given.items() if text}
+
+
+PLAINLY = How()
 
 
 class SidecarRow(msgspec.Struct, frozen=True):
@@ -56,13 +164,66 @@ class ControllerClient:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    async def create(self, rules: Sequence[Document]) -> tuple[str, ...]:
-        """Store new rules, all or none; returns their ids in the same order."""
-        return decode(await self._http.request("POST", "/v1/rules", {"rules": rules}), Ids).ids
+    async def create(self, rules: Sequence[Document], how: How = PLAINLY) -> Wrote:
+        """Store new rules, all or none; ``ids`` are in the same order."""
+        return await self._write("POST", "/v1/rules", {"rules": rules}, how)
 
-    async def update(self, rules: Sequence[Document]) -> None:
+    async def update(self, rules: Sequence[Document], how: How = PLAINLY) -> Wrote:
         """Replace whole rules by their ids, all or none."""
-        await self._http.request("PUT", "/v1/rules", {"rules": rules})
+        return await self._write("PUT", "/v1/rules", {"rules": rules}, how)
+
+    async def replace_for(
+        self, kind: str, destination: str, rules: Sequence[Document], how: How = PLAINLY
+    ) -> Wrote:
+        """Put ``rules`` in place of all ``routes`` or ``actions`` of a destination."""
+        path = f"/v1/rules/{kind}/{segment(destination)}"
+        return await self._write("PUT", path, {"rules": rules}, how)
+
+    async def delete_for(self, kind: str, destination: str, how: How = PLAINLY) -> Wrote:
+        """Remove all ``routes`` or ``actions`` of a destination."""
+        return await self._write("DELETE", f"/v1/rules/{kind}/{segment(destination)}", None, how)
+
+    async def apply(
+        self,
+        rules: Sequence[Document],
+        *,
+        tags: Sequence[str] = (),
+        prune: bool = True,
+        dry_run: bool = False,
+        how: How = PLAINLY,
+    ) -> Wrote:
+        """Make all rules, or those that carry ``tags``, what ``rules`` says, as one revision."""
+        query = [*(("tag", tag) for tag in tags), ("prune", str(prune).lower())]
+        query += [("dry_run", "true")] if dry_run else []
+        return await self._write("PUT", "/v1/apply", {"rules": rules}, how, query)
+
+    async def rollback(self, revision: int, how: How = PLAINLY) -> Wrote:
+        """Make the rules what they were at ``revision``, as a new one."""
+        return await self._write("POST", "/v1/rollback", {"revision": revision}, how)
+
+    async def confirm(self, revision: int, how: How = PLAINLY) -> Wrote:
+        """Let the change of ``revision`` stay."""
+        return await self._write("POST", "/v1/confirm", {"revision": revision}, how)
+
+    async def history(self, *, before: int | None = None, limit: int = 50) -> History:
+        query = [("limit", str(limit)), *([("before", str(before))] if before is not None else [])]
+        return decode(await self._http.request("GET", "/v1/history", query=query), History)
+
+    async def revision(self, number: int) -> Entry:
+        """One revision with its difference."""
+        return decode(await self._http.request("GET", f"/v1/history/{number}"), Entry)
+
+    async def status(self, identity: str) -> Status:
+        """Where the rule is applied."""
+        return decode(await self._http.request("GET", f"/v1/rules/{segment(identity)}/status"), Status)
+
+    async def export(self) -> bytes:
+        """All rules and the whole history, as JSON."""
+        return (await self._http.request("GET", "/v1/export", timeout=EXPORT_WITHIN)).body
+
+    async def restore(self, document: bytes) -> None:
+        """Give the rules and the history of an export to an empty controller."""
+        await self._http.request("PUT", "/v1/import", document, timeout=EXPORT_WITHIN)
 
     async def rules(
         self, *, ids: Sequence[str] = (), tags: Sequence[str] = (), destinations: Sequence[str] = ()
@@ -72,10 +233,15 @@ class ControllerClient:
         )
 
     async def delete(
-        self, *, ids: Sequence[str] = (), tags: Sequence[str] = (), destinations: Sequence[str] = ()
-    ) -> None:
+        self,
+        *,
+        ids: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        destinations: Sequence[str] = (),
+        how: How = PLAINLY,
+    ) -> Wrote:
         """Remove the rules that fit every filter; without a filter, all of them."""
-        await self._http.request("DELETE", "/v1/rules", query=_filters(ids, tags, destinations))
+        return await self._write("DELETE", "/v1/rules", None, how, _filters(ids, tags, destinations))
 
     async def routes(self) -> dict[str, tuple[dict[str, Any], ...]]:
         """Route rules by destination."""
@@ -87,6 +253,20 @@ class ControllerClient:
 
     async def sidecars(self) -> tuple[SidecarRow, ...]:
         return decode(await self._http.request("GET", "/v1/sidecars"), _Sidecars).sidecars
+
+    async def _write(self, method: str, path: str, body: Any, how: How, query: Query = ()) -> Wrote:
+        answer = await self._http.request(
+            method,
+            path,
+            body,
+            query=[*query, *how.query()],
+            headers=how.headers(),
+            timeout=None if how.wait is None else how.wait + PATIENCE,
+        )
+        if answer.body:
+            return decode(answer, Wrote)
+        revision = answer.headers.get("etag", "").strip('"')
+        return Wrote(revision=int(revision) if revision.isdigit() else 0)
 
     async def report(self, identity: str, report: SidecarReport, *, timeout: float | None = None) -> None:
         await self._http.request("PUT", f"/v1/sidecars/{segment(identity)}", report, timeout=timeout)

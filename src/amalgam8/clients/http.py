@@ -156,7 +156,8 @@ class Http:
             raise Unreachable(f"{self.url} cannot be reached: {_words(error)}") from None
 
     def _sent(self, headers: Mapping[str, str]) -> list[tuple[bytes | str, bytes | str]]:
-        return list({**self._headers, **headers}.items())
+        # Bytes, since text beyond ASCII is sent as it is: UTF-8, which our servers read.
+        return [(name.encode(), value.encode()) for name, value in {**self._headers, **headers}.items()]
 
     def _target(self, path: str, query: Query) -> str:
         return self.url + path + (f"?{urlencode(query)}" if query else "")

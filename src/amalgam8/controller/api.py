@@ -2,7 +2,7 @@
 
 Wire format: the original's API of versions 0.3 to 1.x (``docs/reference/controller-api.md``). Handlers
 read, hand over and answer; what a write means stands in ``rulebook``. Refuses unknown query parameters
-of DELETE, since a misspelt filter would delete everything.
+of writes, since a misspelt filter would delete everything.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from amalgam8.controller import rulebook
+from amalgam8.controller.book import Change, Kind, Rulebook
+from amalgam8.controller.history_api import APPLY_LIMIT, APPLY_ROUTE, IMPORT_LIMIT, IMPORT_ROUTE, HistoryApi
 from amalgam8.controller.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
-from amalgam8.controller.rulebook import Kind, Selection
+from amalgam8.controller.rulebook import Selection
 from amalgam8.controller.sidecars_api import SidecarsApi
-from amalgam8.controller.tenants import Operation, Tenant, Tenants
+from amalgam8.controller.tenants import Tenants
+from amalgam8.controller.terms import Body, Writer, check_query, etag
 from amalgam8.model.caller import name_problem
 from amalgam8.model.errors import InvalidQuery
 from amalgam8.model.rule import Rule
 from amalgam8.model.rule_reader import read_document, read_list, read_rules
-from amalgam8.web.app import Api, json_response, request_id_of
+from amalgam8.web.app import Api, json_response
 from amalgam8.web.errors import controller_style
 from amalgam8.web.tenant import tenant_of
 
@@ -35,7 +38,9 @@ FILTER_LIMIT = 1000
 
 def controller_api(tenants: Tenants, metrics: Metrics, clock: Callable[[], float]) -> Api:
     """The application. ``clock`` (s, steady) is for the age of what sidecars report."""
-    rules = RulesApi(tenants)
+    writer = Writer(tenants, clock)
+    rules = RulesApi(tenants, writer)
+    history = HistoryApi(tenants, writer)
     sidecars = SidecarsApi(tenants, metrics, clock)
 
     async def health(_request: Request) -> Response:
@@ -51,6 +56,8 @@ def controller_api(tenants: Tenants, metrics: Metrics, clock: Callable[[], float
         Route(WATCH_ROUTE, sidecars.watch),
         Route("/v1/sidecars", sidecars.list),
         Route("/v1/sidecars/{id}", sidecars.report, methods=["PUT"]),
+        Route("/v1/rules/{id}/status", rules.status),
+        *history.routes(),
     ]
     for name, kind in (("routes", "route"), ("actions", "action")):
         of_kind = cast("Kind", kind)
@@ -62,7 +69,13 @@ def controller_api(tenants: Tenants, metrics: Metrics, clock: Callable[[], float
                 methods=["GET", "PUT", "DELETE"],
             ),
         ]
-    return Api(routes, style=controller_style, body_limit=BODY_LIMIT, served=metrics.served)
+    return Api(
+        routes,
+        style=controller_style,
+        body_limit=BODY_LIMIT,
+        larger_bodies={IMPORT_ROUTE: IMPORT_LIMIT, APPLY_ROUTE: APPLY_LIMIT},
+        served=metrics.served,
+    )
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -73,36 +86,37 @@ class Listing(msgspec.Struct, frozen=True):
 class RulesApi:
     """Handlers of everything under ``/v1/rules``."""
 
-    def __init__(self, tenants: Tenants) -> None:
+    def __init__(self, tenants: Tenants, writer: Writer) -> None:
         self._tenants = tenants
+        self._writer = writer
 
     async def any(self, request: Request) -> Response:
         """``/v1/rules``, whatever the method."""
         tenant = await self._tenants.get(tenant_of(request))
         if request.method == "GET":
-            book = tenant.mirror.book
-            return json_response(Listing(rulebook.select(book, _selection(request)), book.revision))
+            return _listing(tenant.mirror.book, _selection(request))
         if request.method == "DELETE":
-            unknown = sorted({*request.query_params.keys()} - {*FILTERS})
-            if unknown:
-                raise InvalidQuery(f"{unknown[0]} is no filter; filters are {', '.join(FILTERS)}")
+            check_query(request, FILTERS)
             selection = _selection(request)
-            await self._write(request, tenant, lambda book, write: rulebook.remove(book, selection, write))
-            return json_response(None)
+            return await self._writer.write(
+                request, tenant, lambda book, write: rulebook.remove(book, selection, write), known=FILTERS
+            )
         rules = read_rules(await request.body())
         if request.method == "PUT":
-            await self._write(request, tenant, lambda book, write: rulebook.replace(book, rules, write))
-            return json_response(None)
-        ids = await self._write(request, tenant, lambda book, write: rulebook.create(book, rules, write))
-        return json_response({"ids": ids}, 201)
+            return await self._writer.write(
+                request, tenant, lambda book, write: rulebook.replace(book, rules, write)
+            )
+        return await self._writer.write(
+            request, tenant, lambda book, write: rulebook.create(book, rules, write), _ids, 201
+        )
 
     async def by_destination(self, kind: Kind, request: Request) -> Response:
         """``GET /v1/rules/routes`` and ``…/actions``."""
-        tenant = await self._tenants.get(tenant_of(request))
+        book = (await self._tenants.get(tenant_of(request))).mirror.book
         services: dict[str, list[Rule]] = {}
-        for rule in rulebook.select(tenant.mirror.book, _selection(request, kind)):
+        for rule in rulebook.select(book, _selection(request, kind)):
             services.setdefault(rule.destination, []).append(rule)
-        return json_response({"services": services})
+        return json_response({"services": services}, headers=etag(book.revision))
 
     async def of_destination(self, kind: Kind, request: Request) -> Response:
         """``/v1/rules/routes/{destination}`` and ``…/actions/…``, whatever the method."""
@@ -110,26 +124,39 @@ class RulesApi:
         destination = request.path_params["destination"]
         selection = Selection(destinations=(destination,), kind=kind)
         if request.method == "GET":
-            book = tenant.mirror.book
-            return json_response(Listing(rulebook.select(book, selection), book.revision))
+            return _listing(tenant.mirror.book, selection)
         if request.method == "DELETE":
-            await self._write(request, tenant, lambda book, write: rulebook.remove(book, selection, write))
-            return json_response(None)
+            return await self._writer.write(
+                request, tenant, lambda book, write: rulebook.remove(book, selection, write)
+            )
         if problem := name_problem(destination):
             raise InvalidQuery(f"the destination {problem}")
         document = read_document(await request.body())
         rules = read_list(document, may_be_empty=True, destination=destination)
-        ids = await self._write(
+        return await self._writer.write(
             request,
             tenant,
             lambda book, write: rulebook.replace_for(book, kind, destination, rules, write),
+            _ids,
+            201,
         )
-        return json_response({"ids": ids}, 201)
 
-    async def _write(self, request: Request, tenant: Tenant, operation: Operation) -> list[str]:
-        """Carry it out; the ids of the rules that were put, in the order of the request."""
-        change = await self._tenants.write(tenant, operation, request_id_of(request))
-        return [rule.id for rule in change.after] if change else []
+    async def status(self, request: Request) -> Response:
+        """``GET /v1/rules/{id}/status``: where the rule is applied."""
+        tenant = await self._tenants.get(tenant_of(request))
+        found = tenant.ledger.status(request.path_params["id"], self._writer.moment())
+        return json_response(found, headers=etag(tenant.mirror.book.revision))
+
+
+def _listing(book: Rulebook, selection: Selection) -> Response:
+    return json_response(
+        Listing(rulebook.select(book, selection), book.revision), headers=etag(book.revision)
+    )
+
+
+def _ids(change: Change | None) -> Body:
+    """The rules that were put, in the order of the request."""
+    return {"ids": [rule.id for rule in change.after] if change else []}
 
 
 def _selection(request: Request, kind: Kind | None = None) -> Selection:

@@ -2,13 +2,15 @@
 
 A sidecar is *applied* if its proxy confirmed the hash of its present Plan, *rejected* if its proxy refused
 a part, *gone* without a report for GONE_AFTER seconds whether or not its stream is open, else *pending*.
-After FORGOTTEN_AFTER it is not listed any more. Kept in memory: sidecars report again after a restart.
-The time (s, any steady clock) is an argument.
+After FORGOTTEN_AFTER it is not listed any more. What they said is kept in memory, since they say it again;
+who they are is news for the store, so that none is forgotten over a restart. The time (s, any steady
+clock) is an argument.
 """
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -17,11 +19,14 @@ from amalgam8.controller.plans import Plan
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.errors import NotYourSidecar, TooManyWatchers
 from amalgam8.model.report import PlanStamp, Rejection, SidecarReport
+from amalgam8.runtime.latest import Latest
 
 GONE_AFTER = 30.0
 FORGOTTEN_AFTER = 600.0
 SIDECARS_LIMIT = 10_000
+CONFIRMATIONS_KEPT = 32
 REJECTIONS_SHOWN = 20
+REJECTIONS_KEPT = 200
 REASON_LIMIT = 2000
 """Characters of a sidecar's reason that are kept."""
 
@@ -42,16 +47,26 @@ class Row(msgspec.Struct, frozen=True):
     age: float
 
 
-class _Sidecar:
-    """What is known of one sidecar; ``heard`` is its last report, or when it first opened its stream."""
+class Sidecar:
+    """What is known of one sidecar; only the Fleet changes it.
 
-    def __init__(self, who: Caller, heard: float) -> None:
+    ``heard`` is its last report, or when it first opened its stream; ``confirmations`` are the latest Plans
+    that its proxy confirmed and when, oldest first.
+    """
+
+    def __init__(self, identity: str, who: Caller, heard: float) -> None:
+        self.id = identity
         self.caller = who
+        self.first = heard
         self.heard = heard
         self.proxy = ""
         self.confirmed = PlanStamp()
-        self.reason = ""
+        self.rejected: tuple[Rejection, ...] = ()
+        self.confirmations: deque[tuple[float, int]] = deque(maxlen=CONFIRMATIONS_KEPT)
         self.streams = 0
+
+    def gone(self, now: float) -> bool:
+        return now - self.heard > GONE_AFTER
 
 
 class Fleet:
@@ -60,7 +75,10 @@ class Fleet:
     def __init__(self, tenant: str, secret: bytes) -> None:
         self._tenant = tenant
         self._secret = secret
-        self._sidecars: dict[str, _Sidecar] = {}
+        self._sidecars: dict[str, Sidecar] = {}
+        self._news: dict[str, Caller | None] = {}
+        self.moved = Latest(0)
+        """Wakes whoever waits for sidecars to come or to report."""
 
     @property
     def streams(self) -> int:
@@ -80,12 +98,33 @@ class Fleet:
         sidecar = self._find(identity, who, now)
         if sidecar.confirmed == PlanStamp() and not sidecar.streams:
             sidecar.heard = now
-        sidecar.caller = who
+        self._is(sidecar, who)
         sidecar.streams += 1
+        self.moved.set(0)
+
+    def remembered(self, known: Mapping[str, Caller], now: float) -> None:
+        """Take in sidecars that an earlier process knew: they have yet to be heard of again."""
+        for identity, who in known.items():
+            self._sidecars[identity] = Sidecar(identity, who, now)
+
+    def take_news(self) -> dict[str, Caller | None]:
+        """Who came, changed or (None) was forgotten since the last time."""
+        news, self._news = self._news, {}
+        return news
+
+    def put_back(self, news: Mapping[str, Caller | None]) -> None:
+        """Undo ``take_news``, where nothing came of it; what happened since counts."""
+        self._news = {**news, **self._news}
+
+    def present(self, now: float) -> Iterable[Sidecar]:
+        """All sidecars that are not forgotten."""
+        self.forget(now)
+        return [one for one in self._sidecars.values() if now - one.heard <= FORGOTTEN_AFTER]
 
     def closed(self, identity: str) -> None:
         """A stream that was opened has ended."""
-        self._sidecars[identity].streams -= 1
+        if (sidecar := self._sidecars.get(identity)) is not None and sidecar.streams:
+            sidecar.streams -= 1
 
     def report(self, identity: str, report: SidecarReport, now: float) -> None:
         """Take a sidecar's report.
@@ -96,60 +135,76 @@ class Fleet:
         """
         if not hmac.compare_digest(report.key.encode(), self.key(identity).encode()):
             raise NotYourSidecar(f"the key is not that of sidecar {identity}; its stream's hello has it")
-        sidecar = self._find(identity, caller(report.service, report.tags), now)
-        sidecar.caller = caller(report.service, report.tags)
+        if report.leaving:
+            if identity in self._sidecars:
+                self._drop(identity)
+                self.moved.set(0)
+            return
+        who = caller(report.service, report.tags)
+        sidecar = self._find(identity, who, now)
+        self._is(sidecar, who)
+        if (sidecar.confirmed, sidecar.rejected) != (report.plan, report.rejected):
+            sidecar.confirmations.append((now, report.plan.revision))
         sidecar.heard = now
         sidecar.proxy = report.proxy
         sidecar.confirmed = report.plan
-        sidecar.reason = _reason(report.rejected)
+        sidecar.rejected = report.rejected[:REJECTIONS_KEPT]
+        self.moved.set(0)
 
     def rows(self, now: float, plan_of: Callable[[Caller], Plan]) -> list[Row]:
         """All sidecars that are not forgotten, by service, tags and id."""
-        self.forget(now)
-        rows = [
-            self._row(identity, sidecar, now, plan_of)
-            for identity, sidecar in self._sidecars.items()
-            if now - sidecar.heard <= FORGOTTEN_AFTER
-        ]
+        rows = [self._row(sidecar, now, plan_of) for sidecar in self.present(now)]
         return sorted(rows, key=lambda row: (row.service, row.tags, row.id))
 
     def forget(self, now: float) -> None:
         """Let go of sidecars that were not heard of for FORGOTTEN_AFTER and have no stream."""
         for identity, sidecar in list(self._sidecars.items()):
             if now - sidecar.heard > FORGOTTEN_AFTER and not sidecar.streams:
-                del self._sidecars[identity]
+                self._drop(identity)
 
-    def _row(self, identity: str, sidecar: _Sidecar, now: float, plan_of: Callable[[Caller], Plan]) -> Row:
+    def _row(self, sidecar: Sidecar, now: float, plan_of: Callable[[Caller], Plan]) -> Row:
         who, age = sidecar.caller, max(now - sidecar.heard, 0.0)
         plan = plan_of(who)
         revision = sidecar.confirmed.revision
         state: State = "pending"
-        if age > GONE_AFTER:
+        if sidecar.gone(now):
             state = "gone"
-        elif sidecar.reason:
+        elif sidecar.rejected:
             state = "rejected"
         elif sidecar.confirmed.hash == plan.hash:
             state, revision = "applied", plan.revision
-        reason = sidecar.reason if state == "rejected" else ""
-        return Row(identity, who.service, who.tags, sidecar.proxy, revision, state, reason, round(age, 3))
+        reason = reason_of(sidecar.rejected) if state == "rejected" else ""
+        return Row(sidecar.id, who.service, who.tags, sidecar.proxy, revision, state, reason, round(age, 3))
 
-    def _find(self, identity: str, who: Caller, now: float) -> _Sidecar:
+    def _find(self, identity: str, who: Caller, now: float) -> Sidecar:
         sidecar = self._sidecars.get(identity)
         if sidecar is None:
             if len(self._sidecars) >= SIDECARS_LIMIT:
                 self._make_room(now)
-            sidecar = self._sidecars[identity] = _Sidecar(who, now)
+            sidecar = self._sidecars[identity] = Sidecar(identity, who, now)
+            self._news[identity] = who
         return sidecar
+
+    def _is(self, sidecar: Sidecar, who: Caller) -> None:
+        if sidecar.caller != who:
+            sidecar.caller = who
+            self._news[sidecar.id] = who
+
+    def _drop(self, identity: str) -> None:
+        del self._sidecars[identity]
+        self._news[identity] = None
 
     def _make_room(self, now: float) -> None:
         """Forget those that are gone, before their time."""
         for identity, sidecar in list(self._sidecars.items()):
             if now - sidecar.heard > GONE_AFTER and not sidecar.streams:
-                del self._sidecars[identity]
+                self._drop(identity)
         if len(self._sidecars) >= SIDECARS_LIMIT:
             raise TooManyWatchers(f"{SIDECARS_LIMIT} sidecars are known already, which is the limit")
 
 
-def _reason(rejected: tuple[Rejection, ...]) -> str:
+def reason_of(rejected: Iterable[Rejection]) -> str:
+    """The proxy's words on the first of the destinations that it refused."""
+    rejected = tuple(rejected)
     text = "; ".join(f"{item.destination}: {item.reason}" for item in rejected[:REJECTIONS_SHOWN])
     return text if len(text) <= REASON_LIMIT else text[:REASON_LIMIT] + "…"

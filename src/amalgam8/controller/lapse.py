@@ -1,13 +1,14 @@
-"""Ends rules whose time is over: a lapse is a revision of its own, like any other write.
+"""Ends rules whose time is over and undoes changes that nobody confirmed: each a revision of its own.
 
-Sidecars stop following a lapsed rule by themselves, at the very moment; this only tidies up, and is
-never more than TICK late. A store that fails is tried again.
+Sidecars stop following a lapsed rule by themselves, at the very moment; that only tidies up. What waits to
+be confirmed stands in the store, so a controller that starts again undoes what is overdue. Never more than
+TICK late. A store that fails is tried again.
 """
 
 import asyncio
 
-from amalgam8.controller.rulebook import lapse
-from amalgam8.controller.tenants import Tenants
+from amalgam8.controller import rulebook, undo
+from amalgam8.controller.tenants import Tenant, Tenants
 from amalgam8.model.errors import StoreUnavailable
 from amalgam8.runtime.logs import Log
 
@@ -20,7 +21,7 @@ _log = Log("lapse")
 
 
 async def follow(tenants: Tenants) -> None:
-    """Sweep whenever a rule lapses; runs until it is cancelled."""
+    """Sweep whenever something is over; runs until it is cancelled."""
     while True:
         await asyncio.sleep(pause(tenants))
         await sweep(tenants)
@@ -28,22 +29,32 @@ async def follow(tenants: Tenants) -> None:
 
 def pause(tenants: Tenants) -> float:
     """Seconds until the next look."""
-    dues = [due for tenant in tenants.known() if (due := tenant.mirror.book.next_lapse) is not None]
+    dues = [due for tenant in tenants.known() if (due := tenant.mirror.book.next_due) is not None]
     return min(max(min(dues) - tenants.now(), SHORTEST), TICK) if dues else TICK
 
 
 async def sweep(tenants: Tenants) -> None:
-    """Remove what has lapsed by now, one revision per tenant."""
+    """End what is over by now, in every tenant."""
     for tenant in tenants.known():
-        due = tenant.mirror.book.next_lapse
+        due = tenant.mirror.book.next_due
         if due is None or due > tenants.now():
             continue
         try:
-            change = await tenants.write(tenant, lapse)
+            await _tidy(tenants, tenant)
         except StoreUnavailable as error:
-            _log.warning("lapsed rules could not be removed", tenant=tenant.name, error=error)
+            _log.warning("what is over could not be removed", tenant=tenant.name, error=error)
             await asyncio.sleep(TICK)
-            continue
-        if change is not None:
-            ended = ", ".join(rule.id for rule in change.before)
-            _log.info("rules lapsed", tenant=tenant.name, rules=ended, revision=change.revision)
+
+
+async def _tidy(tenants: Tenants, tenant: Tenant) -> None:
+    """Undo first: what is put back may have lapsed meanwhile, and is not put back then."""
+    while (change := await tenants.write(tenant, undo.revert)) is not None:
+        _log.warning(
+            "a change was not confirmed and is undone",
+            tenant=tenant.name,
+            undone=change.about[0],
+            revision=change.revision,
+        )
+    if (change := await tenants.write(tenant, rulebook.lapse)) is not None:
+        ended = ", ".join(rule.id for rule in change.before)
+        _log.info("rules lapsed", tenant=tenant.name, rules=ended, revision=change.revision)

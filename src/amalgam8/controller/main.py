@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from amalgam8.controller import lapse
+from amalgam8.controller import lapse, roster
 from amalgam8.controller.api import controller_api
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
@@ -40,6 +40,7 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
             app = controller_api(tenants, metrics, time.monotonic)
             async with asyncio.TaskGroup() as tasks, serving(app, listener) as port:
                 tasks.create_task(lapse.follow(tenants))
+                tasks.create_task(roster.follow(tenants))
                 _log.info(
                     "serving",
                     host=settings.listen_host,
@@ -57,5 +58,5 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
 
 async def _open(settings: ControllerSettings) -> Store:
     if settings.database_type == "memory":
-        return MemoryStore()
-    return await open_sqlite(settings.database_path.expanduser())
+        return MemoryStore(settings.history_kept)
+    return await open_sqlite(settings.database_path.expanduser(), settings.history_kept)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from amalgam8.controller.rulebook import Rulebook
+from amalgam8.controller.book import Rulebook
 from amalgam8.controller.store import Mirror
 from amalgam8.model.caller import Caller
 from amalgam8.model.rule import Rule
@@ -25,6 +25,9 @@ STEPS_KEPT = 1024
 """Revisions for which it is known exactly what they changed for a caller."""
 
 ENCODED_KEPT = 8
+
+
+Steps = deque[tuple[int, frozenset[str], str]]
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -42,6 +45,17 @@ class Plan(msgspec.Struct, frozen=True):
     parts: Mapping[str, Part]
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """Where a caller's Plan of some hash stands among those that this process has seen it in.
+
+    ``revision`` is the newest that it had surely reached, -1 where the hash is not known; ``behind`` the
+    destinations in which it differs from the present Plan, None: perhaps all.
+    """
+
+    revision: int
+    behind: frozenset[str] | None
+
+
 class _Destination:
     """The rules of one destination, and their parts by which of the sources fit."""
 
@@ -52,11 +66,11 @@ class _Destination:
 
 
 class _Followed:
-    """A caller's Plan now and the steps that led to it: (revision looked at, destinations changed)."""
+    """A caller's Plan now and the steps that led to it: (revision looked at, destinations changed, hash)."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.steps: deque[tuple[int, frozenset[str]]] = deque([(plan.revision, frozenset())], STEPS_KEPT)
+        self.steps: Steps = deque([(plan.revision, frozenset(), plan.hash)], STEPS_KEPT)
 
 
 class Plans:
@@ -99,6 +113,16 @@ class Plans:
             ("delta", revision, plan.revision, plan.hash, changed), lambda: _delta(plan, changed)
         )
 
+    def standing(self, caller: Caller, plan: str) -> Standing:
+        """How far the Plan whose hash is ``plan`` is behind the caller's present one."""
+        followed = self._follow(caller)
+        found: set[str] = set()
+        for at, changed, name in reversed(followed.steps):
+            if name == plan:
+                return Standing(at, frozenset(found))
+            found |= changed
+        return Standing(-1, None)
+
     def _follow(self, caller: Caller) -> _Followed:
         """The caller's record, brought up to the newest revision."""
         book = self._mirror.book
@@ -131,7 +155,7 @@ class Plans:
             followed.plan = Plan(book.revision, _hash(parts), parts)
         else:
             followed.plan = msgspec.structs.replace(before, revision=book.revision)
-        followed.steps.append((book.revision, changed))
+        followed.steps.append((book.revision, changed, followed.plan.hash))
 
     def _parts(self, book: Rulebook, caller: Caller, names: Iterable[str]) -> dict[str, Part]:
         found = ((name, self._part(book, name, caller)) for name in names)
@@ -163,10 +187,10 @@ class Plans:
         return data
 
 
-def _changed(steps: deque[tuple[int, frozenset[str]]], revision: int) -> frozenset[str] | None:
+def _changed(steps: Steps, revision: int) -> frozenset[str] | None:
     """What changed after the step at exactly ``revision``; None if there was no such step."""
     found: set[str] = set()
-    for at, changed in reversed(steps):
+    for at, changed, _ in reversed(steps):
         if at == revision:
             return frozenset(found)
         if at < revision:

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from amalgam8.runtime import logs
-from amalgam8.runtime.kinds import LISTEN_PORT, PATH, choice, duration
+from amalgam8.runtime.kinds import LISTEN_PORT, PATH, choice, duration, whole
 from amalgam8.runtime.settings import setting
 
 _LATER = "is not supported yet"
@@ -40,6 +40,11 @@ class ControllerSettings:
     )
     database_path: Path = setting(  # noqa: RUF009 - setting() makes a dataclass field
         DEFAULT_PATH, "The file that sqlite keeps rules in.", PATH
+    )
+    history_kept: int = setting(
+        10_000,
+        "Revisions that the history keeps, and that rules can be rolled back over.",
+        whole(1, 1_000_000),
     )
     fault_ttl: float = setting(
         3600.0, "Life of fault rules that name neither expires nor ttl.", duration(1, 30 * 86400)

@@ -8,66 +8,63 @@ damaged, of another program or of a newer version; each refusal is one sentence 
 import asyncio
 import contextlib
 import os
-import secrets
 import sqlite3
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
-from amalgam8.controller.rulebook import Change, Rulebook, book_of, micros
-from amalgam8.controller.store import Mirror
-from amalgam8.model.errors import A8Error, InvalidSetting, StoreUnavailable, Superseded
-from amalgam8.model.rule import Rule
+from amalgam8.controller.book import Change, Rulebook, apply
+from amalgam8.controller.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
+from amalgam8.controller.rows import (
+    advance,
+    insert_log,
+    insert_rules,
+    insert_unconfirmed,
+    json_text,
+    read_book,
+    read_log,
+    read_touched,
+)
+from amalgam8.controller.store import WHOLE_LOG, Mirror, not_empty, superseded
+from amalgam8.model.caller import Caller, caller
+from amalgam8.model.errors import A8Error, InvalidSetting, StoreUnavailable
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x61386374  # "a8ct"
 REVISIONS_KEPT = 10_000
-"""Older revisions leave the log; the rules themselves stay."""
-
-RESUME_LENGTH = 1000
-"""Revisions looked up at start, so that sidecars resume across a restart."""
+"""Revisions in the log by default. Older ones leave it; the rules themselves stay."""
 
 LOCK_PATIENCE = 2.0
 """Seconds to wait for a predecessor that is just ending."""
 
-_SCHEMA = f"""
-CREATE TABLE identity (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE tenants (
-    tenant TEXT PRIMARY KEY, revision INTEGER NOT NULL, newest INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE revisions (
-    tenant TEXT NOT NULL, revision INTEGER NOT NULL, at TEXT NOT NULL, cause TEXT NOT NULL,
-    request_id TEXT NOT NULL, destinations TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL,
-    PRIMARY KEY (tenant, revision)
-);
-CREATE TABLE rules (
-    tenant TEXT NOT NULL, id TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (tenant, id)
-);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-
 
 class SqliteStore:
-    """A Store in the file at ``path``. Made by ``open_sqlite``."""
+    """A Store in the file at ``path`` with a log of ``kept`` revisions. Made by ``open_sqlite``."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, thread: ThreadPoolExecutor, kept: int
+    ) -> None:
         self._path = path
         self._connection = connection
         self._thread = thread
+        self._kept = kept
         self._mirrors = {
-            tenant: Mirror(_book(connection, tenant), _touched(connection, tenant))
+            tenant: Mirror(read_book(connection, tenant), read_touched(connection, tenant))
             for (tenant,) in connection.execute("SELECT tenant FROM tenants").fetchall()
         }
+        self._sidecars: dict[str, dict[str, Caller]] = {}
+        for tenant, name, service, tags in connection.execute("SELECT * FROM sidecars"):
+            found = self._sidecars.setdefault(tenant, {})
+            found[name] = caller(service, msgspec.json.decode(tags, type=list[str]))
         identity = dict(connection.execute("SELECT name, value FROM identity").fetchall())
         self.epoch = bytes(identity["epoch"]).decode()
         self.secret = bytes(identity["secret"])
 
     def tenants(self) -> Iterable[str]:
         return [tenant for tenant, mirror in self._mirrors.items() if mirror.book.revision]
+
+    def sidecars(self, tenant: str) -> Mapping[str, Caller]:
+        return self._sidecars.get(tenant, {})
 
     async def load(self, tenant: str) -> Mirror:
         if tenant not in self._mirrors:
@@ -76,16 +73,26 @@ class SqliteStore:
 
     async def append(self, tenant: str, expected: int, change: Change) -> None:
         mirror = await self.load(tenant)
+        if mirror.book.revision != expected or change.revision != expected + 1:
+            raise superseded(mirror.book.revision, expected)
+        book = apply(mirror.book, change)
+        await self._written(lambda: self._write(tenant, expected, change, book), lambda: mirror.take(change))
+
+    async def log(
+        self, tenant: str, above: int = 0, below: int | None = None, limit: int = WHOLE_LOG
+    ) -> list[Change]:
         loop = asyncio.get_running_loop()
-        written = loop.run_in_executor(self._thread, self._write, tenant, expected, change)
+        return await loop.run_in_executor(self._thread, self._read, tenant, above, below, limit)
 
-        # Not after the await: whoever waits may give up, and the mirror must show what is on the disk.
-        def taken(done: asyncio.Future[None]) -> None:
-            if not done.cancelled() and done.exception() is None:
-                mirror.take(change)
+    async def restore(self, tenant: str, book: Rulebook, log: Sequence[Change]) -> None:
+        mirror = await self.load(tenant)
+        if mirror.book.revision:
+            raise not_empty(mirror.book.revision)
+        await self._written(lambda: self._restore(tenant, book, log), lambda: mirror.replace(book))
 
-        written.add_done_callback(taken)
-        await asyncio.shield(written)
+    async def remember(self, tenant: str, news: Mapping[str, Caller | None]) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._remember, tenant, news)
 
     async def close(self) -> None:
         """Wait for the write that is under way, then close the file."""
@@ -93,25 +100,73 @@ class SqliteStore:
         await asyncio.shield(loop.run_in_executor(self._thread, self._connection.close))
         self._thread.shutdown(wait=False)
 
-    def _write(self, tenant: str, expected: int, change: Change) -> None:
+    async def _written(self, write: Callable[[], None], show: Callable[[], None]) -> None:
+        """Write in the thread, and show it as soon as it is on the disk."""
+        written = asyncio.get_running_loop().run_in_executor(self._thread, write)
+
+        # Not after the await: whoever waits may give up, and the mirror must show what is on the disk.
+        def taken(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                show()
+
+        written.add_done_callback(taken)
+        await asyncio.shield(written)
+
+    def _write(self, tenant: str, expected: int, change: Change, book: Rulebook) -> None:
+        with self._changing() as connection:
+            advance(connection, tenant, expected, change)
+            insert_log(connection, tenant, [change])
+            connection.execute(
+                "DELETE FROM revisions WHERE tenant = ? AND revision <= ?",
+                (tenant, change.revision - self._kept),
+            )
+            connection.executemany(
+                "DELETE FROM rules WHERE tenant = ? AND id = ?",
+                [(tenant, rule.id) for rule in change.before if rule.id not in book.rules],
+            )
+            insert_rules(connection, tenant, change.after, book)
+            insert_unconfirmed(connection, tenant, book)
+
+    def _restore(self, tenant: str, book: Rulebook, log: Sequence[Change]) -> None:
+        with self._changing() as connection:
+            found = connection.execute("SELECT revision FROM tenants WHERE tenant = ?", (tenant,)).fetchone()
+            if found:
+                raise not_empty(found[0])
+            connection.execute(
+                "INSERT INTO tenants (tenant, revision, newest) VALUES (?, ?, ?)",
+                (tenant, book.revision, book.newest),
+            )
+            insert_log(connection, tenant, [one for one in log if one.revision > book.revision - self._kept])
+            insert_rules(connection, tenant, book.rules.values(), book)
+            insert_unconfirmed(connection, tenant, book)
+
+    def _remember(self, tenant: str, news: Mapping[str, Caller | None]) -> None:
+        with self._changing() as connection:
+            connection.executemany(
+                "DELETE FROM sidecars WHERE tenant = ? AND id = ?",
+                [(tenant, name) for name, who in news.items() if who is None],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO sidecars (tenant, id, service, tags) VALUES (?, ?, ?, ?)",
+                [(tenant, name, who.service, json_text(who.tags)) for name, who in news.items() if who],
+            )
+
+    def _read(self, tenant: str, above: int, below: int | None, limit: int) -> list[Change]:
+        try:
+            return read_log(self._connection, tenant, above, below, limit)
+        except (sqlite3.Error, msgspec.DecodeError) as error:
+            raise StoreUnavailable(f"the history cannot be read from {self._path}: {error}") from None
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
         try:
             with _transaction(self._connection) as connection:
-                _advance(connection, tenant, expected, change)
-                _log(connection, tenant, change)
-                kept = {rule.id for rule in change.after}
-                connection.executemany(
-                    "DELETE FROM rules WHERE tenant = ? AND id = ?",
-                    [(tenant, rule.id) for rule in change.before if rule.id not in kept],
-                )
-                connection.executemany(
-                    "INSERT OR REPLACE INTO rules (tenant, id, document) VALUES (?, ?, ?)",
-                    [(tenant, rule.id, _json(rule)) for rule in change.after],
-                )
+                yield connection
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the rules cannot be written to {self._path}: {error}") from None
 
 
-async def open_sqlite(path: Path) -> SqliteStore:
+async def open_sqlite(path: Path, kept: int = REVISIONS_KEPT) -> SqliteStore:
     """Open or make the file, and its folder.
 
     Raises:
@@ -119,13 +174,13 @@ async def open_sqlite(path: Path) -> SqliteStore:
     """
     thread = ThreadPoolExecutor(1, "sqlite")
     try:
-        return await asyncio.get_running_loop().run_in_executor(thread, _open, path, thread)
+        return await asyncio.get_running_loop().run_in_executor(thread, _open, path, thread, kept)
     except BaseException:
         thread.shutdown(wait=False)
         raise
 
 
-def _open(path: Path, thread: ThreadPoolExecutor) -> SqliteStore:
+def _open(path: Path, thread: ThreadPoolExecutor, kept: int) -> SqliteStore:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Made here rather than by SQLite: rules and the secret are for nobody else to read.
@@ -139,7 +194,7 @@ def _open(path: Path, thread: ThreadPoolExecutor) -> SqliteStore:
         raise _refusal(path, f"cannot be used: {error}") from None
     try:
         _prepare(path, connection)
-        return SqliteStore(path, connection, thread)
+        return SqliteStore(path, connection, thread, kept)
     except (sqlite3.DatabaseError, msgspec.DecodeError, UnicodeDecodeError, KeyError, ValueError) as error:
         connection.close()
         raise _refusal(path, _why(error)) from None
@@ -166,14 +221,8 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    migrate(connection, version)
     if not tables:
-        with _transaction(connection):
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.executemany(
-                "INSERT INTO identity (name, value) VALUES (?, ?)",
-                [("epoch", uuid.uuid4().hex[:16].encode()), ("secret", secrets.token_bytes(32))],
-            )
         _sync_folder(path.parent)
     (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if sound != "ok":
@@ -190,59 +239,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _advance(connection: sqlite3.Connection, tenant: str, expected: int, change: Change) -> None:
-    found = connection.execute("SELECT revision, newest FROM tenants WHERE tenant = ?", (tenant,)).fetchone()
-    revision, newest = found or (0, 0)
-    if revision != expected or change.revision != expected + 1:
-        raise Superseded(f"the rules are at revision {revision}, this change was made for {expected}")
-    newest = max([newest, *(micros(rule.created) for rule in change.after)])
-    connection.execute(
-        "INSERT OR REPLACE INTO tenants (tenant, revision, newest) VALUES (?, ?, ?)",
-        (tenant, change.revision, newest),
-    )
-
-
-def _log(connection: sqlite3.Connection, tenant: str, change: Change) -> None:
-    connection.execute(
-        "INSERT INTO revisions (tenant, revision, at, cause, request_id, destinations, before, after)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            tenant,
-            change.revision,
-            change.at,
-            change.cause,
-            change.request_id,
-            _json(sorted(change.destinations)),
-            _json(change.before),
-            _json(change.after),
-        ),
-    )
-    connection.execute(
-        "DELETE FROM revisions WHERE tenant = ? AND revision <= ?",
-        (tenant, change.revision - REVISIONS_KEPT),
-    )
-
-
-def _book(connection: sqlite3.Connection, tenant: str) -> Rulebook:
-    revision, newest = connection.execute(
-        "SELECT revision, newest FROM tenants WHERE tenant = ?", (tenant,)
-    ).fetchone()
-    documents = connection.execute("SELECT document FROM rules WHERE tenant = ?", (tenant,))
-    return book_of([msgspec.json.decode(text, type=Rule) for (text,) in documents], revision, newest)
-
-
-def _touched(connection: sqlite3.Connection, tenant: str) -> list[tuple[int, frozenset[str]]]:
-    rows = connection.execute(
-        "SELECT revision, destinations FROM revisions WHERE tenant = ? ORDER BY revision DESC LIMIT ?",
-        (tenant, RESUME_LENGTH),
-    ).fetchall()
-    return [(revision, msgspec.json.decode(text, type=frozenset[str])) for revision, text in reversed(rows)]
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _refusal(path: Path, why: str) -> InvalidSetting:

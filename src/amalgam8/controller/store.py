@@ -7,11 +7,16 @@ means. A store also keeps the ``epoch`` of its revisions and the ``secret`` behi
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from amalgam8.controller.rulebook import Change, Rulebook, apply
+from amalgam8.controller.book import Change, Rulebook, apply
+from amalgam8.model.caller import Caller
+from amalgam8.model.errors import NotEmpty, Superseded
 from amalgam8.runtime.feed import Feed, Gap
+
+WHOLE_LOG = 2**62
+"""More than any log holds, and above every revision."""
 
 TOUCHED_LENGTH = 4096
 """Changes for which it is known which destinations they touched."""
@@ -37,6 +42,12 @@ class Mirror:
             self._touched.popleft()
         self._touched.append((change.revision, change.destinations))
         self.feed.append(change.revision, change)
+
+    def replace(self, book: Rulebook) -> None:
+        """Become another book altogether; followers need a snapshot. For stores only."""
+        self._book = book
+        self._touched.clear()
+        self.feed.reset(book.revision)
 
     def touched_since(self, revision: int) -> frozenset[str]:
         """The destinations that changes above ``revision`` touched.
@@ -82,5 +93,42 @@ class Store(Protocol):
             StoreUnavailable: it could not be written.
         """
 
+    async def log(
+        self, tenant: str, above: int = 0, below: int | None = None, limit: int = WHOLE_LOG
+    ) -> list[Change]:
+        """The kept changes with revisions between the two, both exclusive: newest first, ``limit`` at most.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+
+    async def restore(self, tenant: str, book: Rulebook, log: Sequence[Change]) -> None:
+        """Give an empty tenant a whole state at once, with its history.
+
+        Raises:
+            NotEmpty: the tenant has revisions already; nothing was written.
+            StoreUnavailable: it could not be written.
+        """
+
+    def sidecars(self, tenant: str) -> Mapping[str, Caller]:
+        """The sidecars that were remembered when the store was opened, by id."""
+
+    async def remember(self, tenant: str, news: Mapping[str, Caller | None]) -> None:
+        """Keep who the sidecars are, so that a restart does not forget one; None: it is forgotten.
+
+        Raises:
+            StoreUnavailable: it could not be written.
+        """
+
     async def close(self) -> None:
         """Finish what is under way and let go of everything."""
+
+
+def superseded(revision: int, expected: int) -> Superseded:
+    return Superseded(f"the rules are at revision {revision}, this change was made for {expected}")
+
+
+def not_empty(revision: int) -> NotEmpty:
+    return NotEmpty(
+        f"there are rules or a history already, at revision {revision}; import into an empty tenant"
+    )

@@ -8,15 +8,19 @@ and the store do.
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
+from amalgam8.controller import undo
+from amalgam8.controller.book import Change, Rulebook
 from amalgam8.controller.fleet import Fleet
+from amalgam8.controller.ledger import Ledger
 from amalgam8.controller.plans import Plans
-from amalgam8.controller.rulebook import Change, Rulebook, Write
+from amalgam8.controller.rulebook import Write
 from amalgam8.controller.store import Mirror, Store
-from amalgam8.model.errors import StoreUnavailable, Superseded
+from amalgam8.model.errors import RevisionMoved, StoreUnavailable, Superseded
 
 WRITE_WITHIN = 10.0
 """Seconds that a write may take, waiting for its turn included."""
@@ -28,6 +32,19 @@ Operation = Callable[[Rulebook, Write], Change | None]
 """Works out what to write; None: nothing."""
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """Who writes and why, and on which conditions; ``revisions``: only at one of these, None: at any."""
+
+    request_id: str = ""
+    author: str = ""
+    comment: str = ""
+    revisions: frozenset[int] | None = None
+    confirm_within: float | None = None
+
+
+BARE = Terms()
+
+
 class Wrote(msgspec.Struct, frozen=True):
     """One change that was stored, for metrics."""
 
@@ -37,18 +54,22 @@ class Wrote(msgspec.Struct, frozen=True):
 
 
 class Tenant:
-    """One tenant: its rules, their Plans and its sidecars."""
+    """One tenant: its rules, their Plans, its sidecars, and what those have applied."""
 
     def __init__(self, name: str, mirror: Mirror, plans: Plans, fleet: Fleet) -> None:
         self.name = name
         self.mirror = mirror
         self.plans = plans
         self.fleet = fleet
+        self.ledger = Ledger(mirror, plans, fleet)
         self.turn = asyncio.Lock()
 
 
 class Tenants:
-    """All tenants on ``store``. ``now`` is the wall clock (s), ``fault_ttl`` (s) the life of faults."""
+    """All tenants on ``store``. ``now`` is the wall clock (s), ``fault_ttl`` (s) the life of faults.
+
+    ``clock`` (s, steady) is for the age of what sidecars report.
+    """
 
     def __init__(
         self,
@@ -56,6 +77,7 @@ class Tenants:
         fault_ttl: float,
         *,
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
         wrote: Callable[[Wrote], None] = lambda _event: None,
         compiled: Callable[[str], None] = lambda _tenant: None,
@@ -63,6 +85,7 @@ class Tenants:
         self._store = store
         self._fault_ttl = fault_ttl
         self._now = now
+        self._clock = clock
         self._new_id = new_id
         self._wrote = wrote
         self._compiled = compiled
@@ -90,30 +113,73 @@ class Tenants:
             mirror = await self._store.load(name)
             if name not in self._tenants:
                 plans = Plans(mirror, lambda: self._compiled(name))
-                self._tenants[name] = Tenant(name, mirror, plans, Fleet(name, self._store.secret))
+                fleet = Fleet(name, self._store.secret)
+                fleet.remembered(self._store.sidecars(name), self._clock())
+                self._tenants[name] = Tenant(name, mirror, plans, fleet)
         return self._tenants[name]
 
-    async def write(self, tenant: Tenant, operation: Operation, request_id: str = "") -> Change | None:
+    async def write(self, tenant: Tenant, operation: Operation, terms: Terms = BARE) -> Change | None:
         """Carry out ``operation``; returns what was stored, which is safe then and visible.
 
         Raises:
+            RevisionMoved: the rules are at none of the revisions that ``terms`` name; nothing was stored.
             StoreUnavailable: the store failed or took too long; it may have been stored all the same.
             A8Error: what the operation raises; nothing was stored.
         """
         started = time.perf_counter()
         try:
             async with asyncio.timeout(WRITE_WITHIN), tenant.turn:
-                change = await self._write(tenant, operation, request_id)
+                change = await self._write(tenant, operation, terms)
         except TimeoutError:
             raise StoreUnavailable(f"the rules could not be stored within {WRITE_WITHIN:g} s") from None
         if change is not None:
             self._wrote(Wrote(tenant.name, change.cause, time.perf_counter() - started))
         return change
 
-    async def _write(self, tenant: Tenant, operation: Operation, request_id: str) -> Change | None:
+    async def rollback(self, tenant: Tenant, revision: int, terms: Terms = BARE) -> Change | None:
+        """Make the rules what they were at ``revision``; raises as ``write`` and ``undo.rollback``."""
+        for _ in range(ATTEMPTS):
+            log = await self._store.log(tenant.name, above=revision)
+            try:
+                return await self.write(tenant, partial(_rollback, log, revision), terms)
+            except Superseded:
+                continue
+        raise StoreUnavailable(f"others wrote first {ATTEMPTS} times in a row; try again")
+
+    def try_out(self, tenant: Tenant, operation: Operation, terms: Terms = BARE) -> Change | None:
+        """What ``write`` would store now; raises as it does."""
+        return operation(tenant.mirror.book, self._made(tenant.mirror.book, terms))
+
+    async def whole(self, tenant: Tenant) -> tuple[Rulebook, list[Change]]:
+        """The rules and all of the history that leads to them, newest first."""
+        async with asyncio.timeout(WRITE_WITHIN), tenant.turn:
+            book = tenant.mirror.book
+            return book, await self._store.log(tenant.name, below=book.revision + 1)
+
+    async def history(self, tenant: Tenant, below: int | None, limit: int) -> list[Change]:
+        """Kept changes below a revision, newest first."""
+        return await self._store.log(tenant.name, below=below, limit=limit)
+
+    async def restore(self, tenant: Tenant, book: Rulebook, log: Sequence[Change]) -> None:
+        """Give an empty tenant a whole state; may raise NotEmpty and StoreUnavailable."""
+        async with tenant.turn:
+            await self._store.restore(tenant.name, book, log)
+
+    async def remember(self, tenant: Tenant) -> None:
+        """Store which sidecars came, changed or are forgotten; may raise StoreUnavailable."""
+        news = tenant.fleet.take_news()
+        if not news:
+            return
+        try:
+            await self._store.remember(tenant.name, news)
+        except BaseException:
+            tenant.fleet.put_back(news)
+            raise
+
+    async def _write(self, tenant: Tenant, operation: Operation, terms: Terms) -> Change | None:
         for _ in range(ATTEMPTS):
             book = tenant.mirror.book
-            change = operation(book, Write(self._now(), self._new_id, self._fault_ttl, request_id))
+            change = operation(book, self._made(book, terms))
             if change is None:
                 return None
             try:
@@ -122,3 +188,22 @@ class Tenants:
                 continue
             return change
         raise StoreUnavailable(f"others wrote first {ATTEMPTS} times in a row; try again")
+
+    def _made(self, book: Rulebook, terms: Terms) -> Write:
+        """What an operation on ``book`` is given, if ``terms`` allow it; raises RevisionMoved."""
+        if terms.revisions is not None and book.revision not in terms.revisions:
+            asked = " or ".join(str(revision) for revision in sorted(terms.revisions))
+            raise RevisionMoved(f"the rules are at revision {book.revision}, not at {asked}", book.revision)
+        return Write(
+            self._now(),
+            self._new_id,
+            self._fault_ttl,
+            terms.request_id,
+            terms.author,
+            terms.comment,
+            terms.confirm_within,
+        )
+
+
+def _rollback(log: Sequence[Change], revision: int, book: Rulebook, write: Write) -> Change:
+    return undo.rollback(book, log, revision, write)

@@ -94,7 +94,7 @@ class DocumentReader:
         if isinstance(item, bool) or not isinstance(item, (int, float)):
             self.wrong_type(path, "a number")
             return None
-        return item if abs(item) < 1e18 else 1e18
+        return float(item) if abs(item) < 1e18 else 1e18  # as it comes back from a store: always 7.0, never 7
 
     def share(self, item: object, path: str) -> float:
         """A number from 0 to 1, where 0 means not set."""

@@ -12,12 +12,16 @@
     │   └── ProtocolMismatch      the two ends speak different stream protocols
     ├── NotFound                  nothing of that name
     │   ├── RuleNotFound          no rule of that id
+    │   ├── RevisionNotFound      no revision of that number, or not kept any more
+    │   ├── NothingToConfirm      the revision does not wait to be confirmed
     │   ├── ServiceNotFound       no instance of that service
     │   ├── InstanceNotFound      no instance of that id
     │   └── InstanceGone          the lease is not known (any more): register again
     ├── Conflict                  the state forbids it
     │   ├── RuleExists            a new rule with the id of one that is there
     │   ├── RuleElsewhere         the id belongs to a rule of another destination
+    │   ├── RevisionMoved         If-Match names another revision than the present one
+    │   ├── NotEmpty              an import where there are rules or revisions already
     │   └── Superseded            somebody else wrote first
     ├── Refused                   understood, and not allowed
     │   ├── CapacityExceeded      the tenant has as many instances as it may
@@ -36,7 +40,7 @@
 ``code`` is stable and documented; HTTP statuses stand in one table in ``amalgam8.web.errors``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -56,6 +60,10 @@ class A8Error(Exception):
     """Root of all errors that this project raises on purpose. ``str(error)`` is fit for a person."""
 
     code: ClassVar[str] = "internal"
+    headers: Mapping[str, str] = {}
+    """Headers of an answer that tells of the error."""
+    members: Mapping[str, int | str] = {}
+    """Members of such an answer's body, beside those that every error has."""
 
 
 class InvalidInput(A8Error):
@@ -110,6 +118,14 @@ class RuleNotFound(NotFound):
     code = "rule_not_found"
 
 
+class RevisionNotFound(NotFound):
+    code = "revision_not_found"
+
+
+class NothingToConfirm(NotFound):
+    code = "nothing_to_confirm"
+
+
 class ServiceNotFound(NotFound):
     code = "service_not_found"
 
@@ -132,6 +148,21 @@ class RuleExists(Conflict):
 
 class RuleElsewhere(Conflict):
     code = "rule_elsewhere"
+
+
+class RevisionMoved(Conflict):
+    """``revision`` is the present one."""
+
+    code = "revision_moved"
+
+    def __init__(self, text: str, revision: int = 0) -> None:
+        super().__init__(text)
+        self.headers = {"ETag": f'"{revision}"'}
+        self.members = {"revision": revision}
+
+
+class NotEmpty(Conflict):
+    code = "not_empty"
 
 
 class Superseded(Conflict):

@@ -29,7 +29,10 @@ class Rejection(msgspec.Struct, frozen=True):
 
 
 class SidecarReport(msgspec.Struct, frozen=True):
-    """One report, sent on every change and every 15 s."""
+    """One report, sent on every change and every 15 s.
+
+    ``leaving``: the last one; the proxy is about to end, so nobody need wait for this sidecar any more.
+    """
 
     key: str
     service: str
@@ -38,3 +41,4 @@ class SidecarReport(msgspec.Struct, frozen=True):
     plan: PlanStamp = PlanStamp()
     registry: RegistryStamp = RegistryStamp()
     rejected: tuple[Rejection, ...] = ()
+    leaving: bool = False

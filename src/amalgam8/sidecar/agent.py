@@ -156,3 +156,5 @@ class Agent:
                 await asyncio.sleep(self._settings.drain)
         if app is not None:
             await app.stop(min(supervise.GRACE, limit - loop.time()))
+        if self._driven is not None and limit > loop.time():
+            await self._driven.reporter.leave()

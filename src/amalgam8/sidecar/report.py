@@ -7,6 +7,8 @@ Wire format: ``PUT /v1/sidecars/{id}`` (``amalgam8.model.report``).
 
 import asyncio
 
+import msgspec
+
 from amalgam8.clients.controller import ControllerClient
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import A8Error
@@ -17,6 +19,9 @@ from amalgam8.sidecar.proxy import Confirmed, Stamp
 
 PERIOD = 15.0
 WITHIN = 5.0
+LEAVE_WITHIN = 1.0
+"""Seconds that the last report may take: a controller that is away must not hold up the end."""
+
 RETRIES = (0.25, 1.0, 5.0)
 """Seconds until a failed report is tried again; the last is for all that follow."""
 
@@ -45,6 +50,8 @@ class Reporter:
         self._key = key
         self._wanted = asyncio.Event()
         self._failures = 0
+        self._left = False
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Never returns."""
@@ -66,6 +73,19 @@ class Reporter:
             rejected=confirmed.rejected,
         )
 
+    async def leave(self) -> None:
+        """Say that this sidecar is ending, so that no change waits for it; never again after that."""
+        self._left = True
+        if not self._key.value:
+            return
+        last = msgspec.structs.replace(self.report(), leaving=True)
+        try:
+            # Not beside a report that is under way: that one could arrive after it.
+            async with asyncio.timeout(LEAVE_WITHIN), self._turn:
+                await self._controller.report(self._identity, last)
+        except (A8Error, TimeoutError) as error:
+            _log.info("could not tell the controller of the end", error=error)
+
     async def _want_at_each(self, cell: Latest[Confirmed | None] | Latest[str]) -> None:
         version = 0
         while True:
@@ -81,12 +101,13 @@ class Reporter:
             except TimeoutError:
                 pass
             self._wanted.clear()
-            if self._key.value:
+            if self._key.value and not self._left:
                 await self._send()
 
     async def _send(self) -> None:
         try:
-            await self._controller.report(self._identity, self.report(), timeout=WITHIN)
+            async with self._turn:
+                await self._controller.report(self._identity, self.report(), timeout=WITHIN)
         except A8Error as error:
             if not self._failures:
                 _log.info("not reported, trying again", error=error)

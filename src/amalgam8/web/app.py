@@ -10,7 +10,7 @@ import gzip
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -45,7 +45,10 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class Api:
-    """The application. ``id_headers`` carry the request id in answers; the first is read from requests."""
+    """The application. ``id_headers`` carry the request id in answers; the first is read from requests.
+
+    ``larger_bodies`` are limits of single paths, where they are not ``body_limit``.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Api:
         *,
         style: ErrorStyle,
         body_limit: int,
+        larger_bodies: Mapping[str, int] | None = None,
         id_headers: Sequence[str] = ("A8-Request-Id",),
         compress: bool = False,
         served: Callable[[Served], None] | None = None,
@@ -60,6 +64,7 @@ class Api:
         self._router = Router(routes, redirect_slashes=False)
         self._style = style
         self._body_limit = body_limit
+        self._larger_bodies = larger_bodies or {}
         self._id_headers = tuple(header.encode() for header in id_headers)
         self._compress = compress
         self._served = served
@@ -74,7 +79,8 @@ class Api:
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, self._extra_headers(request_id), self._compress and _wants_gzip(headers))
         try:
-            body = await self._body(headers, receive)
+            limit = self._larger_bodies.get(scope["path"], self._body_limit)
+            body = await self._body(headers, receive, limit)
             if scope["method"] not in METHODS:
                 # Starlette answers HEAD wherever GET is; here every other method is a 405 on known paths.
                 # The server below looks at its own scope to see that HEAD gets no body: change a copy.
@@ -84,7 +90,7 @@ class Api:
         except _ClientGone:
             return
         except A8Error as error:
-            await self._refuse(answer, status_of(error), error.code, str(error), request_id)
+            await self._refuse(answer, status_of(error), error.code, str(error), request_id, error)
         except HTTPException as error:
             code = CODES.get(error.status_code, "refused")
             await self._refuse(answer, error.status_code, code, _sentence(error, scope), request_id)
@@ -101,16 +107,25 @@ class Api:
         extra = [(header, request_id.encode()) for header in self._id_headers]
         return [*extra, (b"vary", b"Accept-Encoding")] if self._compress else extra
 
-    async def _refuse(self, answer: "_Answer", status: int, code: str, text: str, request_id: str) -> None:
+    async def _refuse(
+        self,
+        answer: "_Answer",
+        status: int,
+        code: str,
+        text: str,
+        request_id: str,
+        error: A8Error | None = None,
+    ) -> None:
         if answer.status:  # the answer has begun: all that is left is to cut it
             raise ConnectionAbortedError(text)
-        await answer.whole(json_response(self._style(code, text, request_id), status))
+        body: dict[str, Any] = {**self._style(code, text, request_id), **(error.members if error else {})}
+        await answer.whole(json_response(body, status, dict(error.headers) if error else None))
 
-    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
+    async def _body(self, headers: dict[bytes, str], receive: Receive, limit: int) -> bytes:
         """The whole body, within the limit and of the right type."""
         announced = headers.get(b"content-length", "0")
-        too_large = BodyTooLarge(f"the body is larger than the limit of {self._body_limit} bytes")
-        if announced.isdigit() and int(announced) > self._body_limit:
+        too_large = BodyTooLarge(f"the body is larger than the limit of {limit} bytes")
+        if announced.isdigit() and int(announced) > limit:
             raise too_large
         if announced == "0" and b"transfer-encoding" not in headers:
             return b""
@@ -122,7 +137,7 @@ class Api:
                 raise _ClientGone
             chunk = message.get("body", b"")
             size += len(chunk)
-            if size > self._body_limit:
+            if size > limit:
                 raise too_large
             chunks.append(chunk)
             if not message.get("more_body"):

@@ -15,6 +15,7 @@ STATUS: dict[type[errors.A8Error], int] = {
     errors.InstanceGone: 410,
     errors.Conflict: 409,
     errors.Superseded: 412,
+    errors.RevisionMoved: 412,
     errors.Refused: 403,
     errors.NotAuthorized: 401,
     errors.Limit: 413,
