@@ -32,5 +32,7 @@ def make_proxy(settings: Settings, folder: Path) -> Proxy:
         binary=str(settings.proxy_binary) if settings.proxy_binary else None,
         own_service=settings.own_service,
         access_log=settings.access_log_file(),
+        ca_cert_file=settings.proxy_ca_cert_file,
+        tls_verify=not settings.proxy_tls_skip_verify,
         access_log_size=settings.access_log_size * 1024 * 1024,
     )

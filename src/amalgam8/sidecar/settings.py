@@ -99,6 +99,15 @@ class Settings:
         dataclasses.replace(PATH, show=lambda value: str(value or "")),
         yaml="proxy_config.proxy_binary_path",
     )
+    proxy_ca_cert_file: Path | None = setting(
+        None,
+        "Certificates (PEM) of the authorities that https endpoints are verified with. None: the system's.",
+        dataclasses.replace(PATH, show=lambda value: str(value or "")),
+        yaml="proxy_config.ca_cert_file",
+    )
+    proxy_tls_skip_verify: bool = setting(
+        False, "Call https endpoints without verifying who they are: for tests only.", BOOLEAN
+    )
     access_log: str = setting(
         "",
         "The file for access records, one JSON object for each call. None: access.log in the state folder; "
@@ -161,6 +170,8 @@ def checked(settings: Settings, command: tuple[str, ...]) -> Settings:
     if settings.proxy:
         _need(settings.registry_url, "registry_url", "proxy")
         _need(settings.controller_url, "controller_url", "proxy")
+    if settings.proxy_ca_cert_file is not None and not settings.proxy_ca_cert_file.is_file():
+        raise InvalidSetting(f"proxy_ca_cert_file: there is no file {settings.proxy_ca_cert_file}")
     if settings.proxy and settings.admin_port == settings.http_listener_port:
         raise InvalidSetting(
             f"admin_port: {settings.admin_port} is http_listener_port as well; give each its own"
@@ -186,9 +197,8 @@ REFUSED = {
     **_later("kubernetes_pod_name", "kubernetes", what="Kubernetes is"),
     **_later("eureka_url", "eureka", what="Eureka is"),
     **_later("proxy_tls", "proxy_cert_chain_file", "proxy_private_key_file", what="TLS of the proxy is"),
-    **_later("proxy_ca_cert_file", "proxy_config.tls", what="TLS of the proxy is"),
+    **_later("proxy_config.tls", what="TLS of the proxy is"),
     **_later("proxy_config.cert_chain_file", "proxy_config.private_key_file", what="TLS of the proxy is"),
-    **_later("proxy_config.ca_cert_file", what="TLS of the proxy is"),
     **_later("proxy_config.grpc_http1_bridge", what="the gRPC bridge is"),
     **_later("tcp_proxies", "proxy_config.tcp_proxies", what="proxying TCP is"),
     "registry_poll": _POLLING,

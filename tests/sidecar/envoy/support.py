@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
@@ -64,8 +65,8 @@ class Backend:
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20)
+    async def start(self, port: int = 0, context: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20, ssl=context)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -76,8 +77,8 @@ class Backend:
             await self._server.wait_closed()
             self._server = None
 
-    def peer(self, *tags: str) -> Peer:
-        return Peer(self.name, Address("127.0.0.1", self.port), tuple(sorted(tags)))
+    def peer(self, *tags: str, host: str = "127.0.0.1", tls: bool = False) -> Peer:
+        return Peer(self.name, Address(host, self.port, tls), tuple(sorted(tags)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

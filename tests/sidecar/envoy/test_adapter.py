@@ -176,18 +176,6 @@ async def test_endpoints_that_envoy_refuses_are_blamed_on_their_destination(mesh
         assert (await mesh.ask("/bad/")).status == 200
 
 
-async def test_https_endpoints_never_get_plain_text(mesh: Mesh) -> None:
-    async with backends("one", "two") as (one, two):
-        secret = Peer("s", Address("127.0.0.1", one.port, tls=True))
-        confirmed = await mesh.follow(simple("svc", secret, two.peer()))
-        assert confirmed.rejected == (
-            Rejection("svc", "https endpoints are not supported yet; instance s gets no calls"),
-        )
-        for _ in range(4):
-            assert (await mesh.ask("/svc/")).call.name == "two"
-        assert one.connections == 0
-
-
 async def test_host_names_are_left_out_but_for_localhost(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         named = Peer("n", Address("db.example", 80))

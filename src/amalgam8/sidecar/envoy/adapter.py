@@ -27,6 +27,7 @@ from amalgam8.sidecar.envoy.recorder import Recorder
 from amalgam8.sidecar.envoy.render import Renderer, RenderService
 from amalgam8.sidecar.envoy.routes import branch
 from amalgam8.sidecar.envoy.server import Stream, serving
+from amalgam8.sidecar.envoy.tls import trust
 from amalgam8.sidecar.envoy.trial import Trial
 from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
 
@@ -58,6 +59,8 @@ class Envoy:
         render_service: RenderService = branch,
         access_log: Path | None = None,
         access_log_size: int = 50 * 1024 * 1024,
+        ca_cert_file: Path | None = None,
+        tls_verify: bool = True,
     ) -> None:
         self._state_dir = state_dir
         self._host, self._port = listen_host, http_port
@@ -66,6 +69,7 @@ class Envoy:
         self._workers = workers
         self._linger = linger
         self._render_service = render_service
+        self._authorities, self._verify = ca_cert_file, tls_verify
         self._records = access_log
         self._recorder = Recorder(access_log, state_dir / "traced.log", access_log_size, self._reopen)
         self._admin_socket: Path | None = None
@@ -94,6 +98,7 @@ class Envoy:
             self._render_service,
             self._own.service,
             self._linger,
+            trust(self._authorities, self._verify),
         )
         configuration = _Configuration(self.desired, self.confirmed, renderer, Ads(self._linger))
         with _socket_folder(self._state_dir) as folder:

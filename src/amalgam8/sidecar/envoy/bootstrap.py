@@ -10,6 +10,7 @@ import msgspec
 
 from amalgam8.sidecar.envoy.messages import ADS_CLUSTER, INTERNAL, SECOND
 from amalgam8.sidecar.envoy.record import STATS_PREFIX
+from amalgam8.sidecar.envoy.speech import HTTP2
 
 CONNECTIONS_LIMIT = 10_000
 """Open connections from apps; above it new ones are closed."""
@@ -57,7 +58,7 @@ def bootstrap(ads_socket: Path, admin_socket: Path, service: str, stats: tuple[s
             "cds_config": ads,
             "lds_config": ads,
         },
-        "static_resources": {"clusters": [_ads_cluster(ads_socket), _internal_cluster()]},
+        "static_resources": {"clusters": [_ads_cluster(ads_socket), *_internal_clusters()]},
         "layered_runtime": {
             "layers": [
                 {
@@ -118,11 +119,11 @@ def _ads_cluster(socket: Path) -> dict[str, Any]:
     }
 
 
-def _internal_cluster() -> dict[str, Any]:
-    """Leads to the internal listener. Its calls have been counted, and failures are the instances'."""
+def _internal_clusters() -> list[dict[str, Any]]:
+    """Lead to the internal listener. Its calls have been counted, and failures are the instances'."""
     names = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
     endpoint = {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": SECOND}}}}
-    return {
+    plain = {
         "name": INTERNAL,
         "type": "STATIC",
         "connect_timeout": "5s",
@@ -130,3 +131,13 @@ def _internal_cluster() -> dict[str, Any]:
         "load_assignment": {"cluster_name": INTERNAL, "endpoints": [{"lb_endpoints": [endpoint]}]},
         "circuit_breakers": {"thresholds": [dict.fromkeys(names, INTERNAL_CALLS_LIMIT)]},
     }
+    grpc = {
+        "name": INTERNAL + HTTP2,
+        "typed_extension_protocol_options": {
+            _HTTP2: {
+                "@type": f"type.googleapis.com/{_HTTP2}",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+        },
+    }
+    return [plain, plain | grpc]

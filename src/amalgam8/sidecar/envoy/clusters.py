@@ -19,7 +19,16 @@ from amalgam8.model.rule import Resilience
 from amalgam8.routing.plan import Policy
 from amalgam8.routing.resolve import Peer, Target
 from amalgam8.sidecar.envoy.listener import ADS, BUFFER_BYTES
-from amalgam8.sidecar.envoy.messages import NAMESPACE, Resource, packed, resource, serialized
+from amalgam8.sidecar.envoy.messages import NAMESPACE, Resource, member, packed, resource, serialized
+from amalgam8.sidecar.envoy.speech import both
+from amalgam8.sidecar.envoy.tls import (
+    MATCH,
+    NO_AUTHORITIES,
+    TOO_MANY,
+    Trust,
+    socket_matches,
+    tls_hosts,
+)
 
 CONNECT_TIMEOUT = timedelta(seconds=1)
 UPSTREAM_IDLE = timedelta(seconds=4)
@@ -37,7 +46,7 @@ FIVE_IN_A_ROW = 5
 
 TEMPLATES_LIMIT = 256
 
-NO_TLS = "https endpoints are not supported yet; instance {} gets no calls"
+NO_TRUST = Trust()
 NO_NAMES = "endpoints with a host name are not supported yet; instance {} gets no calls"
 LOCAL = {"localhost": "127.0.0.1"}
 """The one name that needs no name service."""
@@ -52,41 +61,69 @@ _LB = {"": "ROUND_ROBIN", "least_request": "LEAST_REQUEST", "random": "RANDOM"}
 class Clusters:
     """Renders clusters from one template for each policy."""
 
-    def __init__(self) -> None:
-        self._templates: dict[Policy, cluster_pb2.Cluster] = {}
+    def __init__(self, believed: Trust = NO_TRUST) -> None:
+        self._templates: dict[tuple[Policy, bool, tuple[str, ...]], cluster_pb2.Cluster] = {}
+        self._trust = believed
 
-    def cluster(self, target: Target) -> Resource:
-        template = self._templates.get(target.policy)
+    def cluster(self, target: Target, http2: bool = False, hosts: tuple[str, ...] = ()) -> Resource:
+        """``hosts`` are those that are connected to with TLS."""
+        key = target.policy, http2, hosts
+        template = self._templates.get(key)
         if template is None:
             if len(self._templates) > TEMPLATES_LIMIT:
                 self._templates.clear()
-            template = self._templates[target.policy] = _template(target.policy)
-        template.name = target.name
+            template = self._templates[key] = _template(target.policy, http2)
+            template.transport_socket_matches.extend(
+                cluster_pb2.Cluster.TransportSocketMatch(**match)
+                for match in socket_matches(hosts, self._trust, http2)
+            )
+        template.name = both(target.name)[http2]
         return resource(template.name, serialized(template))
 
 
-def endpoints(target: Target, peers: Iterable[Peer]) -> tuple[Resource, str]:
-    """The instances of one target that can be called, and what is wrong with the first that cannot be."""
-    name = target.name
-    assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
+def endpoints(
+    target: Target, peers: Iterable[Peer], believed: Trust = NO_TRUST
+) -> tuple[tuple[Resource, Resource], str]:
+    """The instances of one target that can be called, and what is wrong with the first that cannot be.
+
+    Once for each of its clusters.
+    """
+    assignment = endpoint_pb2.ClusterLoadAssignment()
     group = None
     problem = ""
+    peers = tuple(peers)
+    secure = tls_hosts(peers)
     for peer in peers:
         address = peer.address
         host = LOCAL.get(address.host, address.host)
-        if address.tls or not _is_ip(host):
-            problem = problem or (NO_TLS if address.tls else NO_NAMES).format(peer.id)
+        if words := _obstacle(peer, host, secure, believed):
+            problem = problem or words.format(peer.id)
             continue
         group = group or assignment.endpoints.add()
-        member = group.lb_endpoints.add()
-        endpoint = member.endpoint
+        one = group.lb_endpoints.add()
+        endpoint = one.endpoint
         place = endpoint.address.socket_address
         place.address, place.port_value = host, address.port
         if host != address.host:
             endpoint.hostname = address.host
         said = f"{target.service}:{','.join(peer.tags)}" if peer.tags else target.service
-        member.metadata.filter_metadata[NAMESPACE].fields["name"].string_value = said
-    return resource(name, serialized(assignment)), problem
+        if address.tls:
+            one.metadata.filter_metadata[MATCH].fields["tls"].string_value = address.host
+        one.metadata.filter_metadata[NAMESPACE].fields["name"].string_value = said
+    content = serialized(assignment)
+    plain, grpc = (resource(name, member(1, name.encode()) + content) for name in both(target.name))
+    return (plain, grpc), problem
+
+
+def _obstacle(peer: Peer, host: str, secure: tuple[str, ...], believed: Trust) -> str:
+    """Why an instance cannot be called; empty: it can."""
+    if not _is_ip(host):
+        return NO_NAMES
+    if peer.address.tls and not believed.usable:
+        return NO_AUTHORITIES
+    if peer.address.tls and peer.address.host not in secure:
+        return TOO_MANY
+    return ""
 
 
 def _is_ip(host: str) -> bool:
@@ -98,7 +135,7 @@ def _is_ip(host: str) -> bool:
     return False
 
 
-def _template(policy: Policy) -> cluster_pb2.Cluster:
+def _template(policy: Policy, http2: bool) -> cluster_pb2.Cluster:
     resilience = policy.resilience or Resilience()
     protocol = http_protocol_options_pb2.HttpProtocolOptions(
         common_http_protocol_options={"idle_timeout": UPSTREAM_IDLE}
@@ -107,7 +144,7 @@ def _template(policy: Policy) -> cluster_pb2.Cluster:
             if resilience.max_requests_per_connection
             else {}
         ),
-        explicit_http_config={"http_protocol_options": {}},
+        explicit_http_config={"http2_protocol_options" if http2 else "http_protocol_options": {}},
     )
     limits = {
         name: {"value": getattr(resilience, name) or CALLS_LIMIT}

@@ -1,19 +1,23 @@
 """Rate limits of one sidecar: token buckets that refill without steps.
 
-A limit by header has a bucket for each value, BUCKETS at the most; calls without the header share one.
-The least recently used bucket is forgotten, and starts full again.
+A tree on each row notes which entry applies; the buckets themselves stand once for all rows, hosts and
+paths, in the configuration around them, and are found by what was noted. A limit by header has a bucket
+for each value, BUCKETS at the most; calls without the header share one. The least recently used bucket is
+forgotten, and starts full again. So do all of them when the routes change.
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from math import ceil
 from typing import Any
 
+import msgspec
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from amalgam8.routing.plan import LimitEntry, PlanLimit
 from amalgam8.sidecar.envoy.choices import noted
-from amalgam8.sidecar.envoy.messages import LIMIT, packed
+from amalgam8.sidecar.envoy.messages import BUCKET, NAMESPACE, packed
 
 BUCKETS = 10_000
 _SHORTEST = 0.05
@@ -25,47 +29,71 @@ _NO_LIMIT = {
     "fill_interval": timedelta(seconds=1),
 }
 _ALWAYS = {"default_value": {"numerator": 100}}
+_WITHOUT = "without"
 
 
-def limit_filters(entry: LimitEntry) -> list[AnyMessage]:
-    """The filters of a limit entry. A call that one of its limits refuses gets 429."""
+class Bucket(msgspec.Struct, frozen=True, order=True):
+    """A limit of one service: its name, its place in its entry, and the limit itself."""
+
+    name: str
+    place: int
+    requests: float
+    per: float
+    burst: float
+    header: str
+
+
+def buckets(service: str, entries: Sequence[LimitEntry]) -> tuple[Bucket, ...]:
+    """All limits of a service."""
+    return tuple(
+        Bucket(_name(service, entry, place), place, limit.requests, limit.per, limit.burst, limit.header)
+        for entry in entries
+        for place, limit in enumerate(entry.limits)
+    )
+
+
+def limit_filters(service: str, entry: LimitEntry) -> list[AnyMessage]:
+    """The filters of a limit entry: they say which buckets a call takes from."""
+    names = {f"limit-{place}": _name(service, entry, place) for place in range(len(entry.limits))}
+    return [noted(limit=entry.rule, retry=str(_retry_after(entry)), **names)]
+
+
+def bucket_config(found: Iterable[Bucket]) -> AnyMessage | None:
+    """``typed_per_filter_config`` of all routes together; None: there is no limit. Refused calls get 429."""
+    limits = sorted(set(found))
+    if not limits:
+        return None
+    retry = {"key": "retry-after", "value": f"%DYNAMIC_METADATA({NAMESPACE}:retry)%"}
     config = local_rate_limit_pb2.LocalRateLimit(
-        stat_prefix=LIMIT,
+        stat_prefix=BUCKET,
         filter_enabled=_ALWAYS,
         filter_enforced=_ALWAYS,
         token_bucket=_NO_LIMIT,
         always_consume_default_token_bucket={"value": False},
         max_dynamic_descriptors={"value": BUCKETS},
-        response_headers_to_add=[
-            {"header": {"key": "retry-after", "value": str(_retry_after(entry))}},
-        ],
+        response_headers_to_add=[{"header": retry}],
     )
-    for position, limit in enumerate(entry.limits):
-        key = f"limit-{position}"
-        bucket = token_bucket(limit)
-        if not limit.header:
-            config.rate_limits.add(actions=[_generic(key, "all")])
-            config.descriptors.add(entries=[{"key": key, "value": "all"}], token_bucket=bucket)
+    for place, header in sorted({(limit.place, limit.header) for limit in limits}):
+        here = _noted(place)
+        if not header:
+            config.rate_limits.add(actions=[here])
             continue
-        name = ":authority" if limit.header == "host" else limit.header
+        name = ":authority" if header == "host" else header
         config.rate_limits.add(
-            actions=[{"request_headers": {"header_name": name, "descriptor_key": f"{key}-value"}}]
+            actions=[here, {"request_headers": {"header_name": name, "descriptor_key": header}}]
         )
-        config.descriptors.add(entries=[{"key": f"{key}-value"}], token_bucket=bucket)
         absent = {"name": name, "present_match": True, "invert_match": True}
-        config.rate_limits.add(
-            actions=[
-                {
-                    "header_value_match": {
-                        "descriptor_key": key,
-                        "descriptor_value": "absent",
-                        "headers": [absent],
-                    }
-                }
-            ]
-        )
-        config.descriptors.add(entries=[{"key": key, "value": "absent"}], token_bucket=bucket)
-    return [noted(limit=entry.rule), packed(config)]
+        without = {"descriptor_key": _WITHOUT, "descriptor_value": header, "headers": [absent]}
+        config.rate_limits.add(actions=[here, {"header_value_match": without}])
+    for limit in limits:
+        first = {"key": f"limit-{limit.place}", "value": limit.name}
+        bucket = token_bucket(PlanLimit(limit.requests, limit.per, limit.burst))
+        if not limit.header:
+            config.descriptors.add(entries=[first], token_bucket=bucket)
+            continue
+        config.descriptors.add(entries=[first, {"key": limit.header}], token_bucket=bucket)
+        config.descriptors.add(entries=[first, {"key": _WITHOUT, "value": limit.header}], token_bucket=bucket)
+    return packed(config)
 
 
 def token_bucket(limit: PlanLimit) -> dict[str, Any]:
@@ -78,8 +106,13 @@ def token_bucket(limit: PlanLimit) -> dict[str, Any]:
     }
 
 
-def _generic(key: str, value: str) -> dict[str, Any]:
-    return {"generic_key": {"descriptor_key": key, "descriptor_value": value}}
+def _noted(place: int) -> dict[str, Any]:
+    key = f"limit-{place}"
+    return {"metadata": {"descriptor_key": key, "metadata_key": {"key": NAMESPACE, "path": [{"key": key}]}}}
+
+
+def _name(service: str, entry: LimitEntry, place: int) -> str:
+    return f"{service}/{entry.rule}/{place}"
 
 
 def _retry_after(entry: LimitEntry) -> int:

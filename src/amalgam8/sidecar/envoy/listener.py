@@ -12,6 +12,7 @@ from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
+from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
@@ -20,6 +21,7 @@ from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from amalgam8.sidecar.envoy.choices import place
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
+    BUCKET,
     FAULT,
     HEADERS,
     HOP,
@@ -88,7 +90,9 @@ def _main_manager(loggers: Sequence[Any]) -> Any:
         [
             http_connection_manager_pb2.HttpFilter(name=REQUEST, typed_config=_request()),
             _off(UNKNOWN, _name_from_path()),
-            *(_off(name, place()) for name in (ACCESS, LIMIT, TRACE, FAULT, HEADERS)),
+            *(_off(name, place()) for name in (ACCESS, LIMIT)),
+            _off(BUCKET, packed(local_rate_limit_pb2.LocalRateLimit(stat_prefix=BUCKET))),
+            *(_off(name, place()) for name in (TRACE, FAULT, HEADERS)),
             _off(HOP, _hop()),
             _router(),
         ],

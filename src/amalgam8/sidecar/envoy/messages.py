@@ -54,6 +54,7 @@ UNKNOWN = "a8.unknown"
 
 ACCESS = "a8.access"
 LIMIT = "a8.limit"
+BUCKET = "a8.bucket"
 TRACE = "a8.trace"
 FAULT = "a8.fault"
 HEADERS = "a8.headers"

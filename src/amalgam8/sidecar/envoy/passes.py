@@ -20,7 +20,7 @@ from amalgam8.routing.decide import faults_of
 from amalgam8.routing.plan import FaultEntry, PlanAbort, PlanDelay
 from amalgam8.routing.resolve import Route, ServiceRouting, Slice
 from amalgam8.sidecar.envoy.attempts import Attempts, attempts_of, bound, by_method, inner
-from amalgam8.sidecar.envoy.choices import always, nested, noted, on_match, picked, set_headers
+from amalgam8.sidecar.envoy.choices import always, nested, noted, picked, set_headers
 from amalgam8.sidecar.envoy.closing import closing_filter
 from amalgam8.sidecar.envoy.faults import fault_chain, longest, without_answer
 from amalgam8.sidecar.envoy.listener import IDLE
@@ -35,6 +35,7 @@ from amalgam8.sidecar.envoy.messages import (
     serialized,
 )
 from amalgam8.sidecar.envoy.patterns import found
+from amalgam8.sidecar.envoy.speech import spoken
 
 HOP = "%UPSTREAM_HOST% %RESPONSE_FLAGS% %UPSTREAM_METADATA(a8:name)%"
 """What the last pass tells of an attempt: the instance's address, flags, service and tags."""
@@ -92,12 +93,10 @@ class Passes:
                     append_action="OVERWRITE_IF_EXISTS_OR_ADD",
                 )
                 again.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=self.hold))
-                below.matcher_list.matchers.add(
-                    predicate=found(FAULT_HEADER, ""), on_match=on_match("route", again)
-                )
+                below.matcher_list.matchers.add(predicate=found(FAULT_HEADER, ""), on_match=spoken(again))
             direct = self._route(route, piece.target.name, attempts)
             self._tell(direct)
-            below.on_no_match.CopyFrom(on_match("route", direct))
+            below.on_no_match.CopyFrom(spoken(direct))
             if needed is None:
                 rows.on_no_match.CopyFrom(nested(below))
             else:
@@ -113,7 +112,7 @@ class Passes:
             message.typed_per_filter_config[FAULT].CopyFrom(always(chain))
             message.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=longest(delays)))
         self._tell(message)
-        return self._named(on_match("route", message))
+        return self._named(spoken(message))
 
     def _chain(self, rule: str, delays: Sequence[PlanDelay], aborts: Sequence[PlanAbort]) -> list[AnyMessage]:
         chain = fault_chain(delays, aborts)

@@ -45,7 +45,7 @@ _NOISE = (
     "gRPC config stream to ads closed",  # the agent's end, or a restart; both are logged by the agent
     "rejected: ",  # reported with the destination
     "gRPC update for ",
-    "deprecated option 'envoy.extensions.access_loggers.stats.v3.Config.stat_prefix'",  # no other name for it yet
+    "access_loggers.stats.v3.Config.stat_prefix",  # deprecated for a member that our protos do not have
 )
 _SHIM = (
     "import ctypes,os,sys;"

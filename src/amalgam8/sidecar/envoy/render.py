@@ -10,10 +10,12 @@ import msgspec
 
 from amalgam8.routing.resolve import Peer, Routing, ServiceRouting, Target
 from amalgam8.sidecar.envoy.ads import LINGER, State
-from amalgam8.sidecar.envoy.clusters import Clusters, endpoints
+from amalgam8.sidecar.envoy.clusters import NO_TRUST, Clusters, endpoints
 from amalgam8.sidecar.envoy.faults import Unrenderable
 from amalgam8.sidecar.envoy.messages import CLUSTER, MAIN, SECOND, Resource
 from amalgam8.sidecar.envoy.routes import Branch, branch, routes, second_routes, waiting_routes
+from amalgam8.sidecar.envoy.speech import HTTP2, both, target_name
+from amalgam8.sidecar.envoy.tls import Trust, tls_hosts
 
 RenderService = Callable[[ServiceRouting], Branch]
 
@@ -28,7 +30,7 @@ class Rendering(msgspec.Struct, frozen=True):
 class _Known(msgspec.Struct, frozen=True):
     target: Target
     peers: tuple[Peer, ...]
-    endpoints: Resource
+    endpoints: tuple[Resource, Resource]
     problem: str
 
 
@@ -41,13 +43,16 @@ class Renderer:
         render_service: RenderService = branch,
         own_service: str = "",
         linger: float = LINGER,
+        believed: Trust = NO_TRUST,
     ) -> None:
+        self._trust = believed
         self._listeners = listeners
         self._own_service = own_service
         self._passes = Retiring(linger)
         self._render_service = render_service
-        self._clusters = Clusters()
+        self._clusters = Clusters(believed)
         self._cluster_cache: dict[str, Resource] = {}
+        self._stale: set[str] = set()
         self._services: dict[str, ServiceRouting] = {}
         self._rendering = Rendering({}, {})
         self._left_out: dict[str, str] = {}
@@ -90,11 +95,12 @@ class Renderer:
         for part in chosen.values():
             needed |= part.targets
         known = needed | set(kept)
+        targets = {target_name(name) for name in known}
         self._known = {
-            name: found for name, found in self._known.items() if name in known or self._is_current(found)
+            name: found for name, found in self._known.items() if name in targets or self._is_current(found)
         }
-        self._follow_retired(needed)
-        self._cluster_cache = {name: self._cluster_cache.get(name) or self._cluster(name) for name in needed}
+        self._follow_retired({target_name(name) for name in needed})
+        self._cluster_cache = {name: self._cached(name) for name in needed}
         hold = max((part.hold for part in chosen.values()), default=0.0)
         passes = {name: body for part in chosen.values() for name, body in part.passes}
         self._second = second_routes(self._passes.wanted(passes, held == self._second.version, now, hold))
@@ -109,20 +115,31 @@ class Renderer:
     def version(self, kind: str, name: str) -> str:
         """The version of a target's cluster or endpoints as they would be sent now."""
         if kind == CLUSTER:
-            return (self._cluster_cache.get(name) or self._cluster(name)).version
+            return self._cached(name).version
         return self._endpoints(name).version
 
     def waiting(self) -> State:
         """For Envoy to listen before anything is known."""
         return State(routes={MAIN: waiting_routes(), SECOND: self._second}, listeners=self._listeners)
 
+    def _cached(self, name: str) -> Resource:
+        """The cluster as it was, but for those to which hosts with TLS came or of which they went."""
+        found = self._cluster_cache.get(name)
+        if found is None or name in self._stale:
+            self._stale.discard(name)
+            found = self._cluster(name)
+        return found
+
     def _cluster(self, name: str) -> Resource:
-        found = self._known.get(name)
-        return self._clusters.cluster(found.target if found else Target(name))
+        found = self._known.get(target_name(name))
+        target = found.target if found else Target(target_name(name))
+        hosts = tls_hosts(found.peers) if found and self._trust.usable else ()
+        return self._clusters.cluster(target, name.endswith(HTTP2), hosts)
 
     def _endpoints(self, name: str) -> Resource:
-        found = self._known.get(name)
-        return found.endpoints if found else endpoints(Target(name), ())[0]
+        plain = target_name(name)
+        found = self._known.get(plain)
+        return (found.endpoints if found else endpoints(Target(plain), ())[0])[name != plain]
 
     def _routes(self, chosen: Mapping[str, Branch]) -> Resource:
         if self._main is None or self._main[0] != chosen:
@@ -140,7 +157,9 @@ class Renderer:
         name = target.name
         known = self._known.get(name)
         if known is None or known.peers != peers:
-            found, problem = endpoints(target, peers)
+            if tls_hosts(known.peers if known else ()) != tls_hosts(peers):
+                self._stale |= {*both(name)}
+            found, problem = endpoints(target, peers, self._trust)
             known = self._known[name] = _Known(target, peers, found, problem)
         return known.problem
 

@@ -25,10 +25,11 @@ from amalgam8.sidecar.envoy.access import access_config
 from amalgam8.sidecar.envoy.attempts import DEFAULT, Attempts, attempts_of, bound, by_method, retry_policy
 from amalgam8.sidecar.envoy.choices import changed_headers, first_match, nested, on_match, picked
 from amalgam8.sidecar.envoy.faults import Unrenderable, percentage
-from amalgam8.sidecar.envoy.limits import limit_filters
+from amalgam8.sidecar.envoy.limits import Bucket, bucket_config, buckets, limit_filters
 from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
+    BUCKET,
     END_HEADER,
     FAULT,
     FAULT_HEADER,
@@ -51,6 +52,7 @@ from amalgam8.sidecar.envoy.messages import (
 )
 from amalgam8.sidecar.envoy.passes import Passes
 from amalgam8.sidecar.envoy.patterns import Predicate, all_of, any_of, header_input, predicate, value
+from amalgam8.sidecar.envoy.speech import both, spoken
 from amalgam8.sidecar.envoy.traces import trace_filters
 
 ROWS_LIMIT = 4000
@@ -64,8 +66,8 @@ class Branch(msgspec.Struct, frozen=True):
     """Everything about one service, serialised.
 
     ``body``: its entry in the tree of first segments; ``host``: its virtual host; ``outers``: its outer
-    paths with their ranks; ``passes``: its routes of the second pass by name. ``targets`` are the names of
-    the clusters that it needs; ``hold`` is the longest injected delay, in s.
+    paths with their ranks; ``passes``: its routes of the second pass by name; ``limits``: its token buckets.
+    ``targets`` are the names of the clusters that it needs; ``hold`` is the longest injected delay, in s.
     """
 
     body: bytes
@@ -74,6 +76,7 @@ class Branch(msgspec.Struct, frozen=True):
     host: bytes = b""
     outers: tuple[tuple[OUTER_ORDER, bytes], ...] = ()
     passes: tuple[tuple[str, bytes], ...] = ()
+    limits: tuple[Bucket, ...] = ()
 
 
 def branch(service: ServiceRouting) -> Branch:
@@ -104,7 +107,7 @@ class _Service:
         self._shared: dict[str, AnyMessage] = {}
         for place, config in (
             (ACCESS, access_config(service.access)),
-            (LIMIT, picked(service.limits, limit_filters)),
+            (LIMIT, picked(service.limits, partial(limit_filters, service.name))),
             (HEADERS, picked(service.headers, changed_headers)),
         ):
             if config is not None:
@@ -118,7 +121,8 @@ class _Service:
         host = _named_host(name, self._tree(self._service.routes, {}, {}))
         outers = tuple(self._outer(route) for route in self._service.outers)
         passes = tuple(sorted(self._passes.entries.items()))
-        return Branch(body, frozenset(self._targets), self._passes.hold, host, outers, passes)
+        limits = buckets(name, self._service.limits)
+        return Branch(body, frozenset(self._targets), self._passes.hold, host, outers, passes, limits)
 
     def _tree(self, routes: Iterable[Route], match: dict[str, Any], action: dict[str, Any]) -> Any:
         def rows(route: Route) -> Any:
@@ -211,13 +215,13 @@ class _Service:
             message.typed_per_filter_config[place].CopyFrom(config)
         for copied in mirror.mirrors if mirror else ():
             target = mirror_target(self._service.name, copied).name
-            self._targets.add(target)
+            self._targets |= {*both(target)}
             message.route.request_mirror_policies.add(
                 cluster=target,
                 runtime_fraction={"default_value": percentage(copied.percent / 100)},
                 disable_shadow_host_suffix_append=True,
             )
-        return on_match("route", message)
+        return spoken(message)
 
     def _single(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
         """To the instances, with the faults in front."""
@@ -251,7 +255,7 @@ class _Service:
         return message
 
     def _message(self, pieces: list[Slice], attempts: Attempts) -> Any:
-        self._targets |= {piece.target.name for piece in pieces}
+        self._targets |= {name for piece in pieces for name in both(piece.target.name)}
         message = route_components_pb2.Route(route={"auto_host_rewrite": {"value": True}})
         bound(message.route, attempts)
         return message
@@ -320,7 +324,8 @@ def routes(parts: Mapping[str, Branch], own_service: str = "") -> Resource:
     for name in sorted(parts, key=lambda name: (name != name.lower(), name)):
         if name != own_service and parts[name].host:
             hosts.setdefault(name.lower(), parts[name].host)  # Envoy compares hosts without case
-    return resource(MAIN, _configuration(entries, outers, hosts.values(), "NOT_FOUND"))
+    limits = bucket_config(limit for part in parts.values() for limit in part.limits)
+    return resource(MAIN, _configuration(entries, outers, hosts.values(), "NOT_FOUND", limits))
 
 
 def waiting_routes() -> Resource:
@@ -341,7 +346,11 @@ def second_routes(passes: Mapping[str, bytes]) -> Resource:
 
 
 def _configuration(
-    entries: bytes, outers: Iterable[tuple[OUTER_ORDER, bytes]], hosts: Iterable[bytes], otherwise: str
+    entries: bytes,
+    outers: Iterable[tuple[OUTER_ORDER, bytes]],
+    hosts: Iterable[bytes],
+    otherwise: str,
+    limits: AnyMessage | None = None,
 ) -> bytes:
     """Serialised RouteConfiguration around the serialised parts."""
     matcher = member(3, serialized(on_match("route", _to_nowhere(otherwise))))
@@ -357,6 +366,8 @@ def _configuration(
         header={"key": "traceparent", "value": f"%DYNAMIC_METADATA({NAMESPACE}:traceparent)%"},
         append_action="ADD_IF_ABSENT",
     )
+    if limits is not None:
+        around.typed_per_filter_config[BUCKET].CopyFrom(limits)
     return serialized(around) + b"".join(member(2, each) for each in (*hosts, host))
 
 
