@@ -146,7 +146,8 @@ class Ads:
         channel = self._channels.get(request.kind)
         if channel is None:
             return
-        if not channel.asked:
+        first = not channel.asked
+        if first:
             channel.asked = True
             channel.has = dict(request.versions)
             if request.kind == CLUSTER:
@@ -163,7 +164,8 @@ class Ads:
             channel.names.discard(name)
             channel.has.pop(name, None)
         for name in request.subscribe:
-            if name in channel.names:  # asked for again: Envoy waits for it, even if it is the same
+            # Asked for again: Envoy waits for it, even if it is the same, or came when nobody asked for it.
+            if name in channel.names or not first:
                 channel.has.pop(name, None)
             channel.names.add(name)
 
