@@ -10,7 +10,7 @@ import re2
 import yaml
 from tests.examples.programs import EXAMPLES
 
-from amalgam8.model.rule import Rule
+from amalgam8.model.rule import Abort, Delay, Rule
 from amalgam8.model.rule_reader import read_rules
 
 MESH_FILES = sorted(EXAMPLES.glob("*/mesh.yaml"))
@@ -76,7 +76,9 @@ def test_rules_name_what_is_in_the_mesh(file: Path) -> None:
 
 def tags_of(rule: Rule) -> list[tuple[str, ...]]:
     backends = rule.route.backends if rule.route else ()
-    return [tuple(part.tags) for part in (*backends, *rule.actions)]
+    faults = [action for action in rule.actions if isinstance(action, Delay | Abort)]
+    assert len(faults) == len(rule.actions)  # the demos use no other action
+    return [tuple(part.tags) for part in (*backends, *faults)]
 
 
 @pytest.mark.parametrize("folder", ["bookinfo", "helloworld"])
