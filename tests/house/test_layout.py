@@ -30,7 +30,7 @@ TESTED_ELSEWHERE = {
         f"sidecar/envoy/{module}.py": LANGUAGE
         for module in ("access", "attempts", "choices", "closing", "limits", "passes", "replies", "traces")
     },
-    "sidecar/envoy/recorder.py": "tests/sidecar/envoy/test_record.py: what is written and what keeps it small",
+    "sidecar/envoy/recorder.py": "tests/sidecar/envoy/test_record.py: what is written, and how it stays small",
     "model/report.py": "tests/sidecar and tests/controller: both ends of the wire",
     "sidecar/proxy.py": "a protocol without code of its own",
 }
