@@ -5,6 +5,7 @@ import contextlib
 import json
 import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from amalgam8.model.caller import caller
 from amalgam8.model.instance import Address
 from amalgam8.model.report import PlanStamp
 from amalgam8.routing.condition import ALWAYS, Condition
+from amalgam8.routing.plan import FaultEntry
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.envoy.adapter import Envoy
-from amalgam8.sidecar.envoy.routes import branch
+from amalgam8.sidecar.envoy.rows import branch
 from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
 from tests.conftest import free_port
 
@@ -316,3 +318,26 @@ def service(
 def when(**headers: str) -> Condition:
     """A condition; ``_`` in a name stands for ``-``."""
     return Condition(tuple(sorted((name.replace("_", "-"), value) for name, value in headers.items())))
+
+
+def attempts(
+    backend: Peer, *more: Peer, timeout: float = 0, retries: int | None = None, **rest: Any
+) -> ServiceRouting:
+    """Service ``svc`` of these instances, with one rule that says how often and how long."""
+    target = Target("svc")
+    piece = Slice(target, timeout=timeout, retries=retries)
+    return ServiceRouting("svc", (Route((piece,), rule="r"),), peers={target: (backend, *more)}, **rest)
+
+
+async def statuses(
+    mesh: Mesh, count: int, path: str = "/svc/", *headers: tuple[str, str], method: str = "GET"
+) -> Counter[int]:
+    found: Counter[int] = Counter()
+    async with Client(mesh.port) as client:
+        for _ in range(count):
+            found[(await client.ask(path, headers, method)).status] += 1
+    return found
+
+
+def faulty(**fault: Any) -> dict[str, Any]:
+    return {"faults": (FaultEntry(rule="f", **fault),)}

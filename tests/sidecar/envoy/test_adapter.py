@@ -14,7 +14,7 @@ from amalgam8.model.report import Rejection
 from amalgam8.routing.condition import ALWAYS
 from amalgam8.routing.plan import FaultEntry, PlanDelay
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
-from amalgam8.sidecar.envoy.routes import Branch, branch
+from amalgam8.sidecar.envoy.rows import Branch, branch
 from tests.sidecar.envoy.support import (
     Backend,
     Client,

@@ -1,9 +1,26 @@
-"""Instances that fail, through a real Envoy."""
+"""Instances that fail, and the policies about them, through a real Envoy."""
+
+import asyncio
 
 from amalgam8.model.instance import Address
-from amalgam8.routing.resolve import Peer
+from amalgam8.model.rule import Resilience
+from amalgam8.routing.plan import (
+    FaultEntry,
+    PlanAbort,
+    Policy,
+)
+from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target
 from tests.conftest import free_port
-from tests.sidecar.envoy.support import Backend, Client, Mesh, backends, simple
+from tests.sidecar.envoy.support import (
+    Backend,
+    Client,
+    Mesh,
+    backends,
+    simple,
+    statuses,
+    until,
+    when,
+)
 
 
 async def test_an_instance_that_refuses_connections_costs_no_call(mesh: Mesh) -> None:
@@ -55,3 +72,48 @@ async def test_connections_to_instances_are_kept(mesh: Mesh) -> None:
         for _ in range(20):
             await mesh.ask("/svc/")
         assert one.connections == 1
+
+
+async def test_policies_count_apart(mesh: Mesh) -> None:
+    async with backends("one", "two") as (one, two):
+        strict = Target("svc", policy=Policy("random", Resilience(consecutive_errors=2, sleep_window=60)))
+        loose = Target("svc")
+        peers = (one.peer(), two.peer())
+        routes = (Route((Slice(strict),), when(a="1")), Route((Slice(loose),)))
+        await mesh.follow(ServiceRouting("svc", routes, peers={strict: peers, loose: peers}))
+        one.status = 500
+        while one.calls < 2:
+            await mesh.ask("/svc/", ("a", "1"))
+        one.calls = 0
+        await statuses(mesh, 40, "/svc/", ("a", "1"))
+        assert one.calls == 0
+        await statuses(mesh, 10)
+        assert one.calls == 5
+
+
+async def test_an_injected_fault_leaves_no_instance_out(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        target = Target("svc", policy=Policy("", Resilience(consecutive_errors=1, sleep_window=60)))
+        for retries in (None, 2):
+            route = Route((Slice(target, retries=retries),))
+            fault = (FaultEntry(rule="f", match=when(f="1"), aborts=(PlanAbort(500),)),)
+            await mesh.follow(ServiceRouting("svc", (route,), faults=fault, peers={target: (one.peer(),)}))
+            assert await statuses(mesh, 10, "/svc/", ("f", "1")) == {500: 10}
+            assert await statuses(mesh, 3) == {200: 3}
+
+
+async def test_a_limit_on_waiting_calls_is_a_refusal(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        one.gate = asyncio.Event()
+        policy = Policy("", Resilience(max_connections=1, max_pending_requests=1, max_requests=1))
+        target = Target("svc", policy=policy)
+        await mesh.follow(
+            ServiceRouting("svc", (Route((Slice(target, retries=0),)),), peers={target: (one.peer(),)})
+        )
+        calls = [asyncio.create_task(mesh.ask("/svc/")) for _ in range(6)]
+        await until(lambda: sum(call.done() for call in calls) >= 4)
+        one.gate.set()
+        found = await asyncio.gather(*calls)
+        refused = [reply for reply in found if reply.status == 503]
+        assert refused
+        assert all(reply.headers["x-a8-reason"].startswith("unavailable") for reply in refused)

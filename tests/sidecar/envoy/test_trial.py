@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam8.sidecar.envoy.routes import Branch
+from amalgam8.sidecar.envoy.rows import Branch
 from amalgam8.sidecar.envoy.trial import Trial
 
 NAMES = st.dictionaries(st.sampled_from("abcdefghijkl"), st.integers(0, 3))

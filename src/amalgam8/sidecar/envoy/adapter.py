@@ -25,7 +25,7 @@ from amalgam8.sidecar.envoy.process import Process, check_port, find_binary, lis
 from amalgam8.sidecar.envoy.record import loggers
 from amalgam8.sidecar.envoy.recorder import Recorder
 from amalgam8.sidecar.envoy.render import Renderer, RenderService
-from amalgam8.sidecar.envoy.routes import branch
+from amalgam8.sidecar.envoy.rows import branch
 from amalgam8.sidecar.envoy.server import Stream, serving
 from amalgam8.sidecar.envoy.tls import trust
 from amalgam8.sidecar.envoy.trial import Trial

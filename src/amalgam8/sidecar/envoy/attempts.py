@@ -79,6 +79,10 @@ def retry_policy(attempts: Attempts = DEFAULT) -> Any:
     return policy
 
 
+def host_message(name: str, domains: list[str]) -> Any:
+    return route_components_pb2.VirtualHost(name=name, domains=domains, retry_policy=retry_policy())
+
+
 def inner(attempts: Attempts) -> Attempts:
     """What is left for the pass behind: repeats where it is safe, which nobody in front can see."""
     return Attempts(0, 0 if attempts.retries == 0 else None)

@@ -20,7 +20,7 @@ from google.protobuf.struct_pb2 import Struct
 from xds.type.matcher.v3 import matcher_pb2
 
 from amalgam8.routing.condition import Condition
-from amalgam8.routing.plan import Entry, HeadersEntry
+from amalgam8.routing.plan import Entry
 from amalgam8.sidecar.envoy.messages import NAMESPACE, packed
 from amalgam8.sidecar.envoy.patterns import predicate
 
@@ -103,11 +103,6 @@ def set_headers(values: Iterable[tuple[str, str]], removed: Iterable[str] = ()) 
             }
         )
     return packed(header_mutation_pb2.HeaderMutation(mutations={"request_mutations": mutations}))
-
-
-def changed_headers(entry: HeadersEntry) -> list[AnyMessage]:
-    """The filters of a headers entry."""
-    return [noted(headers=entry.rule), set_headers(entry.set, entry.remove)]
 
 
 def on_match(kind: str, message: Any) -> Any:

@@ -91,6 +91,11 @@ def member(number: int, payload: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(payload)) + payload
 
 
+def entry(key: str, content: bytes) -> bytes:
+    """The wire form of one entry of a map."""
+    return member(1, key.encode()) + member(2, content)
+
+
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 127:

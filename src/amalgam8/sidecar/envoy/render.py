@@ -13,7 +13,8 @@ from amalgam8.sidecar.envoy.ads import LINGER, State
 from amalgam8.sidecar.envoy.clusters import NO_TRUST, Clusters, endpoints
 from amalgam8.sidecar.envoy.faults import Unrenderable
 from amalgam8.sidecar.envoy.messages import CLUSTER, MAIN, SECOND, Resource
-from amalgam8.sidecar.envoy.routes import Branch, branch, routes, second_routes, waiting_routes
+from amalgam8.sidecar.envoy.routes import routes, second_routes, waiting_routes
+from amalgam8.sidecar.envoy.rows import Branch, branch
 from amalgam8.sidecar.envoy.speech import HTTP2, both, target_name
 from amalgam8.sidecar.envoy.tls import Trust, tls_hosts
 

@@ -1,316 +1,32 @@
-"""Routes: for each service a match tree, reached by the Host header, by outer paths, or by the first segment.
+"""The RouteConfigurations of both passes, put together from the branches of the services.
 
-A service is addressed by its name, percent-encoded (RFC 3986, capital hex digits) where a character cannot
-stand in a path. The rows of a tree are its routes, times the mirrors, times two where methods or faults
-need a row of their own; every other kind of entry has a tree of its own (``choices``). More than
-ROWS_LIMIT rows are refused.
+In the tree of first segments the longest key that fits wins, and is looked at again, so that no name
+reaches into another. Pieces are joined as bytes: a service that did not change costs nothing.
 """
 
-import re
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from functools import partial
-from typing import Any
 
-import msgspec
-from envoy.config.core.v3 import base_pb2
-from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.config.route.v3 import route_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from xds.type.matcher.v3 import matcher_pb2
 
-from amalgam8.routing.addressing import address
-from amalgam8.routing.plan import MirrorEntry
-from amalgam8.routing.resolve import Route, ServiceRouting, Slice, mirror_target
-from amalgam8.sidecar.envoy.access import access_config
-from amalgam8.sidecar.envoy.attempts import DEFAULT, Attempts, attempts_of, bound, by_method, retry_policy
-from amalgam8.sidecar.envoy.choices import changed_headers, first_match, nested, on_match, picked
-from amalgam8.sidecar.envoy.faults import Unrenderable, percentage
-from amalgam8.sidecar.envoy.limits import Bucket, bucket_config, buckets, limit_filters
-from amalgam8.sidecar.envoy.listener import IDLE
+from amalgam8.sidecar.envoy.attempts import host_message
+from amalgam8.sidecar.envoy.choices import on_match
+from amalgam8.sidecar.envoy.limits import bucket_config
 from amalgam8.sidecar.envoy.messages import (
-    ACCESS,
     BUCKET,
-    END_HEADER,
-    FAULT,
-    FAULT_HEADER,
-    HEADERS,
-    HOP,
-    INTERNAL,
-    LIMIT,
     MAIN,
     NAMESPACE,
     NEXT_HEADER,
-    REASON_HEADER,
     SECOND,
-    TRACE,
-    UNKNOWN,
     Resource,
+    entry,
     member,
-    packed,
     resource,
     serialized,
 )
-from amalgam8.sidecar.envoy.passes import Passes
-from amalgam8.sidecar.envoy.patterns import Predicate, all_of, any_of, header_input, predicate, value
-from amalgam8.sidecar.envoy.speech import both, spoken
-from amalgam8.sidecar.envoy.traces import trace_filters
-
-ROWS_LIMIT = 4000
-OUTER_ORDER = tuple[int, str, str]
-
-NOWHERE = "a8.nowhere"
-"""A cluster that never exists: a route to it is answered by the listener's own words."""
-
-
-class Branch(msgspec.Struct, frozen=True):
-    """Everything about one service, serialised.
-
-    ``body``: its entry in the tree of first segments; ``host``: its virtual host; ``outers``: its outer
-    paths with their ranks; ``passes``: its routes of the second pass by name; ``limits``: its token buckets.
-    ``targets`` are the names of the clusters that it needs; ``hold`` is the longest injected delay, in s.
-    """
-
-    body: bytes
-    targets: frozenset[str] = frozenset()
-    hold: float = 0.0
-    host: bytes = b""
-    outers: tuple[tuple[OUTER_ORDER, bytes], ...] = ()
-    passes: tuple[tuple[str, bytes], ...] = ()
-    limits: tuple[Bucket, ...] = ()
-
-
-def branch(service: ServiceRouting) -> Branch:
-    """Render one service.
-
-    Raises:
-        Unrenderable: its rules ask for more than this configuration can do.
-    """
-    return _Service(service).branch()
-
-
-def unavailable(name: str) -> Branch:
-    """The part of a service that is known and of which nothing could be rendered: 503."""
-    message = _to_nowhere("SERVICE_UNAVAILABLE")
-    message.metadata.MergeFrom(_metadata(name))
-    tree = matcher_pb2.Matcher(on_no_match=on_match("route", message))
-    return Branch(_segment(name, tree), host=_named_host(name, tree))
-
-
-class _Service:
-    """Renders one service: what all its rows share is made once."""
-
-    def __init__(self, service: ServiceRouting) -> None:
-        self._service = service
-        self._passes = Passes(service, self._route_metadata)
-        self._targets: set[str] = set()
-        self._rows = 0
-        self._shared: dict[str, AnyMessage] = {}
-        for place, config in (
-            (ACCESS, access_config(service.access)),
-            (LIMIT, picked(service.limits, partial(limit_filters, service.name))),
-            (HEADERS, picked(service.headers, changed_headers)),
-        ):
-            if config is not None:
-                self._shared[place] = config
-        self._by_slice: dict[tuple[Slice, str], dict[str, AnyMessage]] = {}
-
-    def branch(self) -> Branch:
-        name = self._service.name
-        cut = {"pattern": {"regex": f"^/{re.escape(address(name))}/?"}, "substitution": "/"}
-        body = _segment(name, self._tree(self._service.routes, {}, {"regex_rewrite": cut}))
-        host = _named_host(name, self._tree(self._service.routes, {}, {}))
-        outers = tuple(self._outer(route) for route in self._service.outers)
-        passes = tuple(sorted(self._passes.entries.items()))
-        limits = buckets(name, self._service.limits)
-        return Branch(body, frozenset(self._targets), self._passes.hold, host, outers, passes, limits)
-
-    def _tree(self, routes: Iterable[Route], match: dict[str, Any], action: dict[str, Any]) -> Any:
-        def rows(route: Route) -> Any:
-            return nested_or_only(self._route(route, match, action))
-
-        return first_match((route.match, partial(rows, route)) for route in routes)
-
-    def _outer(self, route: Route) -> tuple[OUTER_ORDER, bytes]:
-        outer = route.outer
-        assert outer is not None  # noqa: S101 - it is one of ``outers``
-        if outer.path:
-            match = {"path": outer.path}
-            here: Predicate = any_of(
-                [value(":path", exact=outer.path), value(":path", prefix=f"{outer.path}?")]
-            )
-        else:
-            match = {"prefix": outer.prefix}
-            here = value(":path", prefix=outer.prefix)
-        action = {"prefix_rewrite": outer.rewrite} if outer.rewrite else {}
-        below = nested_or_only(self._route(route, match, action))
-        needed = all_of([here, predicate(route.match)])
-        row = matcher_pb2.Matcher.MatcherList.FieldMatcher(predicate=needed, on_match=below)
-        return outer.order, serialized(row)
-
-    def _route(self, route: Route, match: dict[str, Any], action: dict[str, Any]) -> Any:
-        """The rows of one route, which take every request that comes to them."""
-        pieces = [piece for piece in route.slices if piece.weight]
-        kinds = {attempts_of(piece) for piece in pieces}
-        rows = matcher_pb2.Matcher()
-        if len(kinds) > 1:
-            return self._mirrored(route, lambda: self._mixed(route, pieces), match, action)
-        for method, attempts in by_method(next(iter(kinds), DEFAULT)):
-            below = self._by_fault(route, pieces, attempts, match, action)
-            if method is None:
-                if not rows.matcher_list.matchers:
-                    return below
-                rows.on_no_match.CopyFrom(nested_or_only(below))
-            else:
-                rows.matcher_list.matchers.add(predicate=method, on_match=nested_or_only(below))
-        return rows
-
-    def _by_fault(
-        self,
-        route: Route,
-        pieces: list[Slice],
-        attempts: Attempts,
-        match: dict[str, Any],
-        action: dict[str, Any],
-    ) -> Any:
-        acting = {entry.rule: entry for piece in pieces for entry in self._passes.acting(piece)}
-        if not attempts.sees_faults or not acting:
-            return self._mirrored(route, lambda: self._single(route, pieces, attempts), match, action)
-        twice = self._mirrored(route, lambda: self._twice(route, pieces, attempts), match, action)
-        needed = any_of([predicate(entry.match) for entry in acting.values()])
-        if needed is None:
-            return twice
-        once = self._mirrored(route, lambda: self._single(route, pieces, attempts), match, action)
-        rows = matcher_pb2.Matcher(on_no_match=nested_or_only(once))
-        rows.matcher_list.matchers.add(predicate=needed, on_match=nested_or_only(twice))
-        return rows
-
-    def _mirrored(self, route: Route, make: Any, match: dict[str, Any], action: dict[str, Any]) -> Any:
-        """A row for each mirror entry, and one without."""
-        mirrors = self._service.mirrors
-        plain = self._row(route, make(), None, match, action)
-        if not mirrors:
-            return matcher_pb2.Matcher(on_no_match=plain)
-
-        def row(entry: MirrorEntry) -> Any:
-            return self._row(route, make(), entry, match, action)
-
-        return first_match([(entry.match, partial(row, entry)) for entry in mirrors], plain)
-
-    def _row(
-        self,
-        route: Route,
-        message: Any,
-        mirror: MirrorEntry | None,
-        match: dict[str, Any],
-        action: dict[str, Any],
-    ) -> Any:
-        self._rows += 1
-        if self._rows > ROWS_LIMIT:
-            raise Unrenderable(
-                f"its routes and mirrors make more than {ROWS_LIMIT} combinations, which is the most possible"
-            )
-        message.MergeFrom(route_components_pb2.Route(match=match or {"prefix": "/"}, route=action))
-        message.metadata.CopyFrom(self._route_metadata(route, mirror.rule if mirror else ""))
-        for place, config in self._shared.items():
-            message.typed_per_filter_config[place].CopyFrom(config)
-        for copied in mirror.mirrors if mirror else ():
-            target = mirror_target(self._service.name, copied).name
-            self._targets |= {*both(target)}
-            message.route.request_mirror_policies.add(
-                cluster=target,
-                runtime_fraction={"default_value": percentage(copied.percent / 100)},
-                disable_shadow_host_suffix_append=True,
-            )
-        return spoken(message)
-
-    def _single(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
-        """To the instances, with the faults in front."""
-        message = self._message(pieces, attempts)
-        message.response_headers_to_remove.extend([REASON_HEADER, END_HEADER])
-        faults = not attempts.sees_faults
-        configs = [self._slice_config(piece, "" if faults else "none", route) for piece in pieces]
-        self._share(message, [piece.target.name for piece in pieces], pieces, configs, route)
-        return message
-
-    def _twice(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
-        """Through the second pass, where the faults are."""
-        message = self._message(pieces, attempts)
-        message.typed_per_filter_config[HOP].CopyFrom(_ON)
-        configs = [self._slice_config(piece, NEXT_HEADER, route) for piece in pieces]
-        self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
-        return message
-
-    def _mixed(self, route: Route, pieces: list[Slice]) -> Any:
-        """Through the second pass, where each version has its own timeout and retries."""
-        message = self._message(pieces, Attempts(0, 0))
-        message.route.retry_policy.ClearField("per_try_timeout")
-        message.typed_per_filter_config[HOP].CopyFrom(_ON)
-        configs = [self._slice_config(piece, FAULT_HEADER, route) for piece in pieces]
-        self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
-        for piece, cluster in zip(pieces, message.route.weighted_clusters.clusters, strict=True):
-            cluster.request_headers_to_add.add(
-                header={"key": NEXT_HEADER, "value": self._passes.bounded(route, piece)},
-                append_action="OVERWRITE_IF_EXISTS_OR_ADD",
-            )
-        return message
-
-    def _message(self, pieces: list[Slice], attempts: Attempts) -> Any:
-        self._targets |= {name for piece in pieces for name in both(piece.target.name)}
-        message = route_components_pb2.Route(route={"auto_host_rewrite": {"value": True}})
-        bound(message.route, attempts)
-        return message
-
-    def _slice_config(self, piece: Slice, way: str, route: Route) -> dict[str, AnyMessage]:
-        """Filters that depend on the version. ``way``: the header that names the pass of its faults."""
-        key = (msgspec.structs.replace(piece, weight=0), f"{way} {route.rule if way else ''}")
-        if key not in self._by_slice:
-            faults = None
-            if way == "":
-                faults = self._passes.one_pass(piece)
-            elif (way != "none" and self._passes.acting(piece)) or way == NEXT_HEADER:
-                faults = self._passes.chosen(route, piece, way)
-            traces = picked(self._service.traces, lambda entry: trace_filters(entry, piece))
-            found = {FAULT: faults, TRACE: traces}
-            self._by_slice[key] = {place: config for place, config in found.items() if config is not None}
-        return self._by_slice[key]
-
-    def _share(
-        self,
-        message: Any,
-        clusters: list[str],
-        pieces: list[Slice],
-        configs: list[dict[str, AnyMessage]],
-        route: Route,
-    ) -> None:
-        if self._passes.hold:
-            message.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=self._passes.hold))
-        if len(pieces) == 1 and clusters[0] != INTERNAL:
-            message.route.cluster = clusters[0]
-            for place, config in configs[0].items():
-                message.typed_per_filter_config[place].CopyFrom(config)
-            return
-        for cluster, piece, filters in zip(clusters, pieces, configs, strict=True):
-            message.route.weighted_clusters.clusters.add(
-                name=cluster, weight={"value": piece.weight}, typed_per_filter_config=filters
-            )
-        if route.affinity is not None and len(pieces) > 1:
-            message.route.weighted_clusters.use_hash_policy.value = True
-            if route.affinity.header:
-                name = route.affinity.header.lower()
-                message.route.hash_policy.add(header={"header_name": _AUTHORITY.get(name, name)})
-            else:
-                message.route.hash_policy.add(cookie={"name": route.affinity.cookie})
-
-    def _route_metadata(self, route: Route, mirror: str = "") -> Any:
-        return _metadata(self._service.name, route.rule, mirror)
-
-
-_AUTHORITY = {"host": ":authority"}
-
-
-def nested_or_only(tree: Any) -> Any:
-    """An OnMatch for a tree; a tree that only has one answer is that answer."""
-    return nested(tree) if tree.matcher_list.matchers else tree.on_no_match
+from amalgam8.sidecar.envoy.patterns import header_input
+from amalgam8.sidecar.envoy.rows import OUTER_ORDER, Branch, to_nowhere
 
 
 def routes(parts: Mapping[str, Branch], own_service: str = "") -> Resource:
@@ -335,8 +51,8 @@ def waiting_routes() -> Resource:
 
 def second_routes(passes: Mapping[str, bytes]) -> Resource:
     """Routes of the second pass by the header that names them."""
-    entries = b"".join(member(1, _entry(name, passes[name])) for name in sorted(passes))
-    host = serialized(_host(SECOND, ["*"]))
+    entries = b"".join(member(1, entry(name, passes[name])) for name in sorted(passes))
+    host = serialized(host_message(SECOND, ["*"]))
     if entries:
         match_input = {"name": "pass", "typed_config": header_input(NEXT_HEADER)}
         tree = serialized(matcher_pb2.Matcher.MatcherTree(input=match_input)) + member(2, entries)
@@ -353,14 +69,14 @@ def _configuration(
     limits: AnyMessage | None = None,
 ) -> bytes:
     """Serialised RouteConfiguration around the serialised parts."""
-    matcher = member(3, serialized(on_match("route", _to_nowhere(otherwise))))
+    matcher = member(3, serialized(on_match("route", to_nowhere(otherwise))))
     if entries:
         match_input = {"name": "path", "typed_config": header_input(":path")}
         tree = serialized(matcher_pb2.Matcher.MatcherTree(input=match_input)) + member(3, entries)
         matcher += member(2, tree)
     if rows := b"".join(member(1, row) for _, row in outers):
         matcher = member(1, rows) + member(3, member(1, matcher))
-    host = serialized(_host(MAIN, ["*"])) + member(21, matcher)
+    host = serialized(host_message(MAIN, ["*"])) + member(21, matcher)
     around = route_pb2.RouteConfiguration(name=MAIN, ignore_port_in_host_matching=True)
     around.request_headers_to_add.add(
         header={"key": "traceparent", "value": f"%DYNAMIC_METADATA({NAMESPACE}:traceparent)%"},
@@ -369,55 +85,3 @@ def _configuration(
     if limits is not None:
         around.typed_per_filter_config[BUCKET].CopyFrom(limits)
     return serialized(around) + b"".join(member(2, each) for each in (*hosts, host))
-
-
-def _segment(name: str, tree: Any) -> bytes:
-    """A service's entry in the tree of first segments: the longest key that fits wins, and is looked at."""
-    prefix = f"/{address(name)}"
-    here = any_of(
-        [
-            value(":path", prefix=f"{prefix}/"),
-            value(":path", exact=prefix),
-            value(":path", prefix=f"{prefix}?"),
-        ]
-    )
-    checked = matcher_pb2.Matcher(on_no_match=on_match("route", _to_nowhere("NOT_FOUND")))
-    checked.matcher_list.matchers.add(predicate=here, on_match=nested_or_only(tree))
-    return member(1, _entry(prefix, serialized(nested(checked))))
-
-
-def _named_host(name: str, tree: Any) -> bytes:
-    """A service's virtual host; none where its name cannot be one."""
-    if "*" in name or any(ord(character) < 33 or ord(character) == 127 for character in name):
-        return b""
-    return serialized(_host(f"host {name}", [name])) + member(21, serialized(tree))
-
-
-def _entry(key: str, content: bytes) -> bytes:
-    """The wire form of one entry of a map."""
-    return member(1, key.encode()) + member(2, content)
-
-
-def _host(name: str, domains: list[str]) -> Any:
-    return route_components_pb2.VirtualHost(name=name, domains=domains, retry_policy=retry_policy())
-
-
-def _metadata(name: str, rule: str = "", mirror: str = "") -> Any:
-    """For words about refusals, and the rules for the access record."""
-    values = {"service": name, "key": address(name), "rule": rule}
-    values |= {key: text for key, text in (("route", rule), ("mirror", mirror)) if text}
-    fields = {key: {"string_value": text} for key, text in values.items()}
-    return base_pb2.Metadata(filter_metadata={NAMESPACE: {"fields": fields}})
-
-
-def _to_nowhere(status: str) -> Any:
-    """A route whose only use is the status that Envoy answers with, and the service's name for the text."""
-    return route_components_pb2.Route(
-        match={"prefix": "/"},
-        route={"cluster": NOWHERE, "cluster_not_found_response_code": status},
-        typed_per_filter_config={UNKNOWN: _ON},
-        metadata={"filter_metadata": {NAMESPACE: {"fields": {"dst": {"string_value": "-"}}}}},
-    )
-
-
-_ON = packed(route_components_pb2.FilterConfig(config={}))

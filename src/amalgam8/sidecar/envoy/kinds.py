@@ -1,4 +1,7 @@
-"""Access: who may call, as one tree of denials and permissions for each service."""
+"""What the entries of each kind do to a call: access, header changes and traces, as filters for its chain.
+
+Limits and faults have modules of their own. Refuses to choose among entries: ``choices`` does.
+"""
 
 from collections.abc import Sequence
 
@@ -6,8 +9,10 @@ from envoy.config.rbac.v3 import rbac_pb2 as policies
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from amalgam8.routing.plan import AccessEntry
-from amalgam8.sidecar.envoy.choices import noted, picked
+from amalgam8.routing.decide import traces_of
+from amalgam8.routing.plan import AccessEntry, HeadersEntry, TraceEntry
+from amalgam8.routing.resolve import Slice
+from amalgam8.sidecar.envoy.choices import noted, picked, set_headers
 from amalgam8.sidecar.envoy.messages import packed
 
 
@@ -30,3 +35,14 @@ def _filters(entry: AccessEntry) -> list[AnyMessage]:
         return []
     refuse = rbac_pb2.RBAC(rules=policies.RBAC(action="ALLOW"))
     return [noted(denied=entry.rule), packed(refuse)]
+
+
+def changed_headers(entry: HeadersEntry) -> list[AnyMessage]:
+    """The filters of a headers entry."""
+    return [noted(headers=entry.rule), set_headers(entry.set, entry.remove)]
+
+
+def trace_filters(entry: TraceEntry, piece: Slice) -> list[AnyMessage]:
+    """The filters of a trace entry for calls to a slice."""
+    traces = {trace.key: trace.value for trace in traces_of(entry, piece)}
+    return [noted(trace=entry.rule, traces=traces)] if traces else []

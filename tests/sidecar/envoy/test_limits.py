@@ -1,0 +1,76 @@
+"""Rate limits through a real Envoy."""
+
+import time
+
+from amalgam8.routing.condition import ALWAYS
+from amalgam8.routing.plan import (
+    LimitEntry,
+    PlanLimit,
+)
+from tests.sidecar.envoy.support import (
+    Mesh,
+    backends,
+    service,
+    simple,
+    statuses,
+    when,
+)
+
+
+async def test_limits_answer_429_and_say_when_to_come_back(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        limits = (
+            LimitEntry(rule="l1", match=when(a="1"), limits=(PlanLimit(2, per=3600, burst=1),)),
+            LimitEntry(rule="l2", match=when(b="1"), limits=(PlanLimit(1, per=3600),)),
+        )
+        await mesh.follow(simple("svc", one.peer(), limits=limits))
+        assert await statuses(mesh, 6, "/svc/", ("a", "1"), ("b", "1")) == {200: 3, 429: 3}
+        assert await statuses(mesh, 2, "/svc/", ("b", "1")) == {200: 1, 429: 1}
+        assert await statuses(mesh, 20) == {200: 20}
+        reply = await mesh.ask("/svc/", ("a", "1"))
+        assert reply.headers["x-a8-reason"] == "limited; service=svc; rule=l1"
+        assert reply.json == {"error": "too many calls", "service": "svc", "rule": "l1"}
+        assert int(reply.headers["retry-after"]) == 1800
+        assert "x-ratelimit-limit" not in reply.headers
+
+
+async def test_each_value_of_a_header_has_a_bucket(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        limits = (
+            LimitEntry(rule="l", limits=(PlanLimit(2, per=3600, header="x-user"), PlanLimit(70, per=3600))),
+        )
+        await mesh.follow(simple("svc", one.peer(), limits=limits))
+        assert await statuses(mesh, 3, "/svc/", ("x-user", "a")) == {200: 2, 429: 1}
+        assert await statuses(mesh, 3, "/svc/", ("x-user", "b")) == {200: 2, 429: 1}
+        assert await statuses(mesh, 3) == {200: 2, 429: 1}
+
+
+async def test_a_limit_is_one_for_all_ways_to_a_service(mesh: Mesh) -> None:
+    async with backends("one", "two") as (one, two):
+        limits = (LimitEntry(rule="l", limits=(PlanLimit(4, per=3600),)),)
+        routes = [(when(a="1"), {"one": 1}), (ALWAYS, {"two": 1})]
+        peers = {"one": (one.peer(),), "two": (two.peer(),)}
+        await mesh.follow(
+            service("svc", routes, peers, limits=limits),
+            simple("other", one.peer(), limits=(LimitEntry(rule="l", limits=(PlanLimit(1, per=3600),)),)),
+        )
+        ways: list[tuple[str, list[tuple[str, str]]]] = [
+            ("/svc/", []),
+            ("/svc/", [("a", "1")]),
+            ("/", [("host", "svc")]),
+            ("/svc?x", [("a", "1")]),
+            ("/svc/", []),
+            ("/", [("host", "svc"), ("a", "1")]),
+        ]
+        found = [(await mesh.ask(path, *headers)).status for path, headers in ways]
+        assert found == [200, 200, 200, 200, 429, 429]
+        assert (await mesh.ask("/other/")).status == 200
+
+
+async def test_a_limit_refills_without_steps(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        await mesh.follow(simple("svc", one.peer(), limits=(LimitEntry(rule="l", limits=(PlanLimit(50),)),)))
+        await statuses(mesh, 60)
+        started = time.monotonic()
+        passed = (await statuses(mesh, 400))[200]
+        assert passed <= (time.monotonic() - started) * 50 + 52
