@@ -11,26 +11,16 @@ MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__
 PACKAGES = sorted(SOURCE.rglob("__init__.py"))
 NAMES_THAT_SAY_NOTHING = ("util", "common", "helper", "manager", "misc")
 
-LANGUAGE = "held to its meaning on a real Envoy by tests/sidecar/envoy/test_language.py and tests/conformance"
-
 LONG_FOR_A_REASON = {
-    "sidecar/envoy/routes.py": "one tree of matches from address to target, which reads from top to bottom",
     "model/rule_reader.py": "one walk over one document; cut in two, the paths of findings would wander",
 }
 SHORT_FOR_A_REASON = {
-    "sidecar/envoy/access.py": "one kind of rule in Envoy's words",
-    "sidecar/envoy/traces.py": "one kind of rule in Envoy's words",
+    "controller/roster.py": "one loop around one write",
     "model/report.py": "nouns of one wire format",
     "sidecar/proxy.py": "a seam: what is asked of a proxy, and nothing else",
-    "controller/roster.py": "one loop around one write",
     "web/errors.py": "a table",
 }
 TESTED_ELSEWHERE = {
-    **{
-        f"sidecar/envoy/{module}.py": LANGUAGE
-        for module in ("access", "attempts", "choices", "closing", "limits", "passes", "replies", "traces")
-    },
-    "sidecar/envoy/recorder.py": "tests/sidecar/envoy/test_record.py: what is written, and how it stays small",
     "model/report.py": "tests/sidecar and tests/controller: both ends of the wire",
     "sidecar/proxy.py": "a protocol without code of its own",
 }
