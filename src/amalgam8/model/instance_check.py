@@ -28,6 +28,27 @@ def check_instance(instance: Instance) -> None:
     Raises:
         InvalidInstance: names the first member that is wrong, and why.
     """
+    _check_members(instance)
+    _check_bounds(instance)
+
+
+def check_registration(instance: Instance) -> None:
+    """Check what a registration may say: check_instance, one of STATUSES, metadata within its limit.
+
+    What is missing or unknown is told before what is too long.
+
+    Raises:
+        InvalidInstance: names the first member that is wrong, and why.
+    """
+    _check_members(instance)
+    if instance.status not in STATUSES:
+        raise InvalidInstance(f"status must be one of {', '.join(STATUSES)}")
+    _check_bounds(instance)
+    if instance.metadata is not msgspec.UNSET and len(bytes(instance.metadata)) > METADATA_LIMIT:
+        raise InvalidInstance(f"metadata is longer than {METADATA_LIMIT} bytes")
+
+
+def _check_members(instance: Instance) -> None:
     endpoint = instance.endpoint
     if not instance.service_name:
         raise InvalidInstance("service_name is missing")
@@ -35,26 +56,16 @@ def check_instance(instance: Instance) -> None:
         raise InvalidInstance("endpoint.type and endpoint.value must both be given")
     if endpoint.type not in ENDPOINT_TYPES:
         raise InvalidInstance(f"endpoint.type must be one of {', '.join(ENDPOINT_TYPES)}")
+
+
+def _check_bounds(instance: Instance) -> None:
     if problem := name_problem(instance.service_name):
         raise InvalidInstance(f"service_name {problem}")
-    _check_text("endpoint.value", endpoint.value, ENDPOINT_LIMIT)
+    _check_text("endpoint.value", instance.endpoint.value, ENDPOINT_LIMIT)
     if len(instance.tags) > TAGS_LIMIT:
         raise InvalidInstance(f"more than {TAGS_LIMIT} tags")
     for index, tag in enumerate(instance.tags):
         _check_text(f"tags[{index}]", tag, TAG_LIMIT)
-
-
-def check_registration(instance: Instance) -> None:
-    """Check what a registration may say: check_instance, one of STATUSES, metadata within its limit.
-
-    Raises:
-        InvalidInstance: names the first member that is wrong, and why.
-    """
-    check_instance(instance)
-    if instance.status not in STATUSES:
-        raise InvalidInstance(f"status must be one of {', '.join(STATUSES)}")
-    if instance.metadata is not msgspec.UNSET and len(bytes(instance.metadata)) > METADATA_LIMIT:
-        raise InvalidInstance(f"metadata is longer than {METADATA_LIMIT} bytes")
 
 
 def _check_text(name: str, text: str, limit: int) -> None:
