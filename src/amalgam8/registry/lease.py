@@ -19,17 +19,18 @@ NEVER = float("inf")
 class Lease:
     """An instance and when it was last heard of.
 
-    ``renewed`` is on the clock of leases, ``heard`` the same moment in Unix seconds.
+    ``renewed`` is on the clock of leases, ``heard`` the same moment in Unix seconds, and ``since`` the first one.
     ``instance`` has no ``last_heartbeat``; ``shown`` and ``json`` put it in.
     """
 
-    __slots__ = ("_json", "heard", "instance", "queued", "renewed", "tenant")
+    __slots__ = ("_json", "heard", "instance", "queued", "renewed", "since", "tenant")
 
     def __init__(self, tenant: str, instance: Instance, renewed: float, heard: float) -> None:
         self.tenant = tenant
         self.instance = instance
         self.renewed = renewed
         self.heard = heard
+        self.since = heard
         self.queued = NEVER
         self._json = b""
 
@@ -52,7 +53,9 @@ class Lease:
 
     def shown(self) -> Instance:
         """The instance as everybody sees it."""
-        return msgspec.structs.replace(self.instance, last_heartbeat=rfc3339(self.heard))
+        return msgspec.structs.replace(
+            self.instance, last_heartbeat=rfc3339(self.heard), extension=msgspec.UNSET
+        )
 
     def json(self) -> bytes:
         """``shown`` as JSON, made once after each change or renewal."""

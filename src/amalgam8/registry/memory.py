@@ -56,20 +56,18 @@ class MemoryStore:
             lease = Lease(tenant, instance, self._clock(), self._wall())
             view.put(lease)
             self._told("registered", lease)
+            self._queue.put(lease)
         else:
-            lease.renew(self._clock(), self._wall())
-            if lease.instance == instance:
-                self._told("renewed", lease)
-            else:
-                lease.replace(instance)
-                view.put(lease)
-                self._told("changed", lease)
-        self._queue.put(lease)
+            self._take(lease, instance)
 
     async def renew(self, tenant: str, identity: str) -> None:
         lease = self._lease(tenant, identity)
         lease.renew(self._clock(), self._wall())
         self._told("renewed", lease)
+
+    async def amend(self, tenant: str, identity: str, change: Callable[[Instance], Instance]) -> None:
+        lease = self._lease(tenant, identity)
+        self._take(lease, change(lease.instance))
 
     async def remove(self, tenant: str, identity: str) -> None:
         self._end(self._lease(tenant, identity), "removed")
@@ -80,6 +78,17 @@ class MemoryStore:
             self._end(lease, "expired")
             count += 1
         return count
+
+    def _take(self, lease: Lease, instance: Instance) -> None:
+        """Put content in place of a lease's, equal or not, and renew it."""
+        lease.renew(self._clock(), self._wall())
+        if lease.instance == instance:
+            self._told("renewed", lease)
+        else:
+            lease.replace(instance)
+            self.view(lease.tenant).put(lease)
+            self._told("changed", lease)
+        self._queue.put(lease)
 
     def _lease(self, tenant: str, identity: str) -> Lease:
         lease = self.view(tenant).get(identity)

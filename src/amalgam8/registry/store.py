@@ -57,6 +57,16 @@ class Store(Protocol):
             InstanceGone: there is none of that id (any more).
         """
 
+    async def amend(self, tenant: str, identity: str, change: Callable[[Instance], Instance]) -> None:
+        """Put ``change`` of the content in its place, atomically, and renew the lease.
+
+        ``change`` is pure and keeps id, service and endpoint; it may be called more than once. What it
+        raises is raised, and nothing has changed.
+
+        Raises:
+            InstanceGone: there is none of that id (any more).
+        """
+
     async def remove(self, tenant: str, identity: str) -> None:
         """End a lease.
 

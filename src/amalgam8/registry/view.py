@@ -15,11 +15,16 @@ from amalgam8.runtime.feed import Feed
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One change of one instance: what it is now, or None once it is gone."""
+    """One change of one instance: what it is now, or None once it is gone.
+
+    ``last`` is what one that is gone was; ``new`` says that it was not there before.
+    """
 
     service: str
     id: str
     instance: Instance | None
+    last: Instance | None = None
+    new: bool = False
 
 
 class View:
@@ -61,9 +66,11 @@ class View:
     def put(self, lease: Lease) -> None:
         """Show a lease that is new, or whose content has changed."""
         instance = lease.instance
+        new = instance.id not in self._by_id
         self._by_id[instance.id] = lease
         self._by_service.setdefault(instance.service_name, {})[instance.id] = lease
-        self.feed.append(self.feed.revision + 1, Change(instance.service_name, instance.id, lease.shown()))
+        change = Change(instance.service_name, instance.id, lease.shown(), new=new)
+        self.feed.append(self.feed.revision + 1, change)
 
     def drop(self, lease: Lease) -> None:
         """Show no longer a lease that has ended."""
@@ -73,4 +80,5 @@ class View:
         del of_service[instance.id]
         if not of_service:
             del self._by_service[instance.service_name]
-        self.feed.append(self.feed.revision + 1, Change(instance.service_name, instance.id, None))
+        change = Change(instance.service_name, instance.id, None, last=instance)
+        self.feed.append(self.feed.revision + 1, change)
