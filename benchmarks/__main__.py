@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
-from benchmarks import propagation
+from benchmarks import propagation, registry
 from benchmarks.figures import machine
 
-BENCHMARKS = {"propagation": propagation.run}
+BENCHMARKS = {"propagation": propagation.run, "registry": registry.run}
 
 
 def main() -> int:
