@@ -3,10 +3,10 @@
 import asyncio
 
 from amalgam8.registry.api import Registry
-from amalgam8.registry.memory import MemoryStore
 from amalgam8.registry.metrics import Metrics
 from amalgam8.registry.settings import REFUSED, RegistrySettings
 from amalgam8.registry.store import Happened, Store
+from amalgam8.registry.stores import opened
 from amalgam8.registry.watch import Watchers
 from amalgam8.runtime.logs import Log
 from amalgam8.runtime.service import run
@@ -43,16 +43,22 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
                     id=happened.id,
                 )
 
-        store = MemoryStore(capacity=settings.namespace_capacity, observe=observe)
-        watchers = Watchers(store)
-        metrics.watch(store, watchers)
-        app = Registry(store, settings.ttls, watchers, metrics).application()
-        async with asyncio.TaskGroup() as tasks, serving(app, listener) as port:
-            tasks.create_task(expire_for_ever(store))
-            _log.info(
-                "serving", host=settings.listen_host, port=port, store=settings.store, epoch=store.epoch
-            )
-            await asyncio.Event().wait()
+        async with opened(
+            settings.store,
+            settings.store_address,
+            settings.store_password,
+            capacity=settings.namespace_capacity,
+            observe=observe,
+        ) as store:
+            watchers = Watchers(store)
+            metrics.watch(store, watchers)
+            app = Registry(store, settings.ttls, watchers, metrics).application()
+            async with asyncio.TaskGroup() as tasks, serving(app, listener) as port:
+                tasks.create_task(expire_for_ever(store))
+                _log.info(
+                    "serving", host=settings.listen_host, port=port, store=settings.store, epoch=store.epoch
+                )
+                await asyncio.Event().wait()
     finally:
         listener.close()
     return 0

@@ -4,6 +4,7 @@ import dataclasses
 
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.registry.memory import UNLIMITED
+from amalgam8.registry.redis_address import ADDRESS
 from amalgam8.registry.registration import Ttls
 from amalgam8.runtime import logs
 from amalgam8.runtime.kinds import LISTEN_PORT, choice, duration, show_duration, whole
@@ -15,8 +16,6 @@ _TTL = duration(1, 86400)
 REFUSED = {
     "jwt_secret": f"jwt_secret {_LATER}: auth_mode jwt is not",
     "require_https": f"require_https {_LATER}",
-    "store_address": f"store_address {_LATER}: instances are kept in memory",
-    "store_password": f"store_password {_LATER}: instances are kept in memory",
     "replication": f"replication between registries {_LATER}",
     "replication_port": f"replication_port {_LATER}: replication between registries is not",
     "sync_timeout": f"sync_timeout {_LATER}: replication between registries is not",
@@ -44,9 +43,14 @@ class RegistrySettings:
     )
     store: str = setting(
         "inmem",
-        "Where instances are kept: in memory until the registry ends.",
-        choice("inmem", later=("redis",)),
+        "Where instances are kept: inmem in memory until the registry ends, redis in a Redis or Valkey that "
+        "several registries share.",
+        choice("inmem", "redis"),
     )
+    store_address: str = setting(
+        "", "Where that Redis or Valkey is. A port left out is 6379.", ADDRESS, secret=True
+    )
+    store_password: str = setting("", "Its password.", secret=True)
     auth_mode: str = setting(
         "none",
         "Who may use the API: none lets everybody, as the tenant 'default'.",
@@ -56,6 +60,10 @@ class RegistrySettings:
     log_format: str = setting("text", "Form of log records.", logs.FORMAT)
 
     def __post_init__(self) -> None:
+        if self.store == "redis" and not self.store_address:
+            raise InvalidSetting("store_address: missing; store redis needs it")
+        if self.store != "redis" and (self.store_address or self.store_password):
+            raise InvalidSetting("store_address and store_password are for store redis only")
         for name in ("default_ttl", "min_ttl", "max_ttl"):
             if getattr(self, name) % 1:
                 raise InvalidSetting(
