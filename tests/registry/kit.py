@@ -11,6 +11,8 @@ from amalgam8.registry.metrics import Metrics
 from amalgam8.registry.registration import Ttls
 from amalgam8.registry.store import Happened
 from amalgam8.registry.watch import Watchers
+from amalgam8.web.app import Api
+from amalgam8.web.auth import Auth
 from amalgam8.web.serve import bind, serving
 
 JUST_NOW = 1_900_000_000.0
@@ -39,7 +41,10 @@ class MemoryKit:
 class Running:
     """A served registry and clients of it."""
 
-    def __init__(self, port: int, http: Http, kit: MemoryKit, store: MemoryStore, watchers: Watchers) -> None:
+    def __init__(
+        self, port: int, http: Http, kit: MemoryKit, store: MemoryStore, watchers: Watchers, app: Api
+    ) -> None:
+        self.app = app
         self.port = port
         self.http = http
         self.kit = kit
@@ -60,7 +65,14 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    *, capacity: int = -1, watchers_limit: int = 100, ttls: Ttls | None = None, port: int = 0
+    *,
+    capacity: int = -1,
+    watchers_limit: int = 100,
+    ttls: Ttls | None = None,
+    port: int = 0,
+    auth: Auth | None = None,
+    token: str = "",
+    require_https: bool = False,
 ) -> AsyncIterator[Running]:
     """Serve a registry inside the block."""
     kit = MemoryKit()
@@ -68,10 +80,11 @@ async def running(
     watchers = Watchers(store, watchers_limit)
     metrics = Metrics()
     metrics.watch(store, watchers)
-    app = Registry(store, ttls or Ttls(), watchers, metrics, clock=lambda: kit.now).application()
+    registry = Registry(store, ttls or Ttls(), watchers, metrics, auth or Auth(), clock=lambda: kit.now)
+    app = registry.application(require_https=require_https)
     async with serving(app, bind("127.0.0.1", port, "api_port")) as bound:
-        http = Http(f"http://127.0.0.1:{bound}", timeout=10)
+        http = Http(f"http://127.0.0.1:{bound}", token, timeout=10)
         try:
-            yield Running(bound, http, kit, store, watchers)
+            yield Running(bound, http, kit, store, watchers, app)
         finally:
             await http.close()

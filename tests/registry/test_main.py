@@ -83,6 +83,11 @@ async def test_help_names_every_setting_and_its_default() -> None:
             "a8registry: api_port: port 0 on no.such",
         ),
         (["extra"], {}, "unexpected argument"),
+        (["--auth-mode", "jwt"], {"A8_JWT_SECRET": "short"}, "jwt_secret: (not shown) is shorter than 32"),
+        (["--auth-mode", "jwt"], {"A8_JWT_JWKS": "/no/such"}, "jwt_jwks: cannot read /no/such"),
+        (["--auth-mode", "saml"], {}, "--auth_mode: 'saml' is not allowed"),
+        (["--tls-key", "/no/such"], {}, "tls_cert: missing, and tls_key needs it"),
+        (["--tls-cert", "/no/such", "--tls-key", "/no/such"], {}, "tls_cert: cannot read /no/such"),
     ],
 )
 async def test_a_wrong_setting_is_one_line_and_code_2(

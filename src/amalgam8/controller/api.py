@@ -24,8 +24,8 @@ from amalgam8.model.errors import InvalidQuery
 from amalgam8.model.rule import Rule
 from amalgam8.model.rule_reader import read_document, read_list, read_rules
 from amalgam8.web.app import Api, json_response, request_id_of
+from amalgam8.web.auth import Auth
 from amalgam8.web.errors import controller_style
-from amalgam8.web.tenant import tenant_of
 
 BODY_LIMIT = 1024 * 1024
 FILTERS = ("id", "tag", "destination")
@@ -33,16 +33,26 @@ FILTER_LIMIT = 1000
 """Filter values in one request."""
 
 
-def controller_api(tenants: Tenants, metrics: Metrics, clock: Callable[[], float]) -> Api:
-    """The application. ``clock`` (s, steady) is for the age of what sidecars report."""
-    rules = RulesApi(tenants)
-    sidecars = SidecarsApi(tenants, metrics, clock)
+def controller_api(
+    tenants: Tenants,
+    metrics: Metrics,
+    auth: Auth,
+    clock: Callable[[], float],
+    *,
+    require_https: bool = False,
+) -> Api:
+    """The application. ``clock`` (s, steady) is for the age of what sidecars report.
+
+    With ``require_https`` it is served over secure connections only.
+    """
+    rules = RulesApi(tenants, auth)
+    sidecars = SidecarsApi(tenants, metrics, auth, clock)
 
     async def health(_request: Request) -> Response:
         return json_response(None)
 
-    async def show_metrics(_request: Request) -> Response:
-        return Response(metrics.show(), headers={"content-type": CONTENT_TYPE})
+    async def show_metrics(request: Request) -> Response:
+        return Response(metrics.show(auth.sees(request)), headers={"content-type": CONTENT_TYPE})
 
     routes = [
         Route("/health", health),
@@ -62,7 +72,13 @@ def controller_api(tenants: Tenants, metrics: Metrics, clock: Callable[[], float
                 methods=["GET", "PUT", "DELETE"],
             ),
         ]
-    return Api(routes, style=controller_style, body_limit=BODY_LIMIT, served=metrics.served)
+    return Api(
+        routes,
+        style=controller_style,
+        body_limit=BODY_LIMIT,
+        https_only=("/",) if require_https else (),
+        served=metrics.served,
+    )
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -73,12 +89,13 @@ class Listing(msgspec.Struct, frozen=True):
 class RulesApi:
     """Handlers of everything under ``/v1/rules``."""
 
-    def __init__(self, tenants: Tenants) -> None:
+    def __init__(self, tenants: Tenants, auth: Auth) -> None:
         self._tenants = tenants
+        self._auth = auth
 
     async def any(self, request: Request) -> Response:
         """``/v1/rules``, whatever the method."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         if request.method == "GET":
             book = tenant.mirror.book
             return json_response(Listing(rulebook.select(book, _selection(request)), book.revision))
@@ -98,7 +115,7 @@ class RulesApi:
 
     async def by_destination(self, kind: Kind, request: Request) -> Response:
         """``GET /v1/rules/routes`` and ``…/actions``."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         services: dict[str, list[Rule]] = {}
         for rule in rulebook.select(tenant.mirror.book, _selection(request, kind)):
             services.setdefault(rule.destination, []).append(rule)
@@ -106,7 +123,7 @@ class RulesApi:
 
     async def of_destination(self, kind: Kind, request: Request) -> Response:
         """``/v1/rules/routes/{destination}`` and ``…/actions/…``, whatever the method."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         destination = request.path_params["destination"]
         selection = Selection(destinations=(destination,), kind=kind)
         if request.method == "GET":

@@ -23,9 +23,10 @@ from amalgam8.registry.store import Store
 from amalgam8.registry.uptime import uptime
 from amalgam8.registry.watch import SERVICES_LIMIT, Services, Watchers
 from amalgam8.web.app import Api, json_response
+from amalgam8.web.auth import Auth
 from amalgam8.web.errors import registry_style
 from amalgam8.web.sse import EventStream
-from amalgam8.web.tenant import tenant_of
+from amalgam8.web.tls import is_secure
 
 ID_HEADERS = ("A8-Request-Id", "Request_id", "Sd-Request-Id")
 """The last is what clients of the original look for, to tell a refusal from an unreachable registry."""
@@ -40,8 +41,10 @@ class Registry:
         ttls: Ttls,
         watchers: Watchers,
         metrics: Metrics,
+        auth: Auth,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._auth = auth
         self._store = store
         self._ttls = ttls
         self._watchers = watchers
@@ -49,8 +52,8 @@ class Registry:
         self._clock = clock
         self._started = clock()
 
-    def application(self) -> Api:
-        """The ASGI application."""
+    def application(self, *, require_https: bool = False) -> Api:
+        """The ASGI application. With ``require_https`` the API is served over secure connections only."""
         routes: list[BaseRoute] = [
             Route("/", self.root),
             Route("/uptime", self.uptime),
@@ -70,6 +73,7 @@ class Registry:
             body_limit=BODY_LIMIT,
             id_headers=ID_HEADERS,
             compress=True,
+            https_only=("/api/",) if require_https else (),
             served=self._metrics.served,
         )
 
@@ -79,11 +83,11 @@ class Registry:
     async def uptime(self, _request: Request) -> Response:
         return json_response(uptime(self._store, self._clock() - self._started))
 
-    async def metrics(self, _request: Request) -> Response:
-        return Response(self._metrics.show(), headers={"content-type": CONTENT_TYPE})
+    async def metrics(self, request: Request) -> Response:
+        return Response(self._metrics.show(self._auth.sees(request)), headers={"content-type": CONTENT_TYPE})
 
     async def register(self, request: Request) -> Response:
-        tenant = tenant_of(request)
+        tenant = self._auth.tenant_of(request)
         instance = read_registration(await request.body(), self._ttls)
         await self._store.register(tenant, instance)
         links = _links(request, instance.id)
@@ -92,15 +96,15 @@ class Registry:
         )
 
     async def renew(self, request: Request) -> Response:
-        await self._store.renew(tenant_of(request), request.path_params["id"])
+        await self._store.renew(self._auth.tenant_of(request), request.path_params["id"])
         return json_response(None)
 
     async def remove(self, request: Request) -> Response:
-        await self._store.remove(tenant_of(request), request.path_params["id"])
+        await self._store.remove(self._auth.tenant_of(request), request.path_params["id"])
         return json_response(None)
 
     async def find(self, request: Request) -> Response:
-        tenant = tenant_of(request)
+        tenant = self._auth.tenant_of(request)
         query = parse_query(request.query_params.multi_items())
         found = self._store.view(tenant).select(query)
         if query.fields is None:
@@ -110,17 +114,17 @@ class Registry:
 
     async def instance(self, request: Request) -> Response:
         identity = request.path_params["id"]
-        lease = self._store.view(tenant_of(request)).get(identity)
+        lease = self._store.view(self._auth.tenant_of(request)).get(identity)
         if lease is None:
             raise InstanceNotFound(f"there is no instance with the id {identity[:64]!r}")
         return json_response(lease.json())
 
     async def services(self, request: Request) -> Response:
-        return json_response({"services": list(self._store.view(tenant_of(request)).services())})
+        return json_response({"services": list(self._store.view(self._auth.tenant_of(request)).services())})
 
     async def service(self, request: Request) -> Response:
         name = request.path_params["name"]
-        found = self._store.view(tenant_of(request)).of_service(name)
+        found = self._store.view(self._auth.tenant_of(request)).of_service(name)
         if not found:
             raise ServiceNotFound(f"there is no service named {name[:64]!r}")
         return json_response(
@@ -128,7 +132,7 @@ class Registry:
         )
 
     async def watch(self, request: Request) -> EventStream:
-        tenant = tenant_of(request)
+        tenant = self._auth.tenant_of(request)
         services = _chosen(request.query_params.multi_items())
         return self._watchers.stream(tenant, services, request.headers.get("last-event-id", ""))
 
@@ -139,11 +143,7 @@ def _whole(leases: Iterable[Lease]) -> bytes:
 
 def _links(request: Request, identity: str) -> dict[str, str]:
     headers = request.headers
-    secure = (
-        request.scope["scheme"] == "https"
-        or headers.get("x-forwarded-proto", "").lower() == "https"
-        or headers.get("$wssc", "").lower() == "https"
-    )
+    secure = is_secure(request.scope["scheme"], headers)
     host = headers.get("host") or "{}:{}".format(*request.scope["server"])
     this = f"{'https' if secure else 'http'}://{host}/api/v1/instances/{identity}"
     return {"self": this, "heartbeat": f"{this}/heartbeat"}

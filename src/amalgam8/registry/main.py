@@ -11,6 +11,7 @@ from amalgam8.registry.watch import Watchers
 from amalgam8.runtime.logs import Log
 from amalgam8.runtime.service import run
 from amalgam8.web.serve import bind, serving
+from amalgam8.web.settings import auth_of, tls_of
 
 EXPIRE_EVERY = 0.25
 """Seconds between looks at which leases have lapsed; a look costs nothing where none has."""
@@ -27,8 +28,9 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
     """Serve until cancelled.
 
     Raises:
-        InvalidSetting: the port cannot be listened on.
+        InvalidSetting: the port cannot be listened on, or a key or certificate cannot be used.
     """
+    auth, tls = auth_of(settings), tls_of(settings)
     listener = bind(settings.listen_host, settings.api_port, "api_port")
     try:
         metrics = Metrics()
@@ -52,8 +54,10 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
         ) as store:
             watchers = Watchers(store)
             metrics.watch(store, watchers)
-            app = Registry(store, settings.ttls, watchers, metrics).application()
-            async with asyncio.TaskGroup() as tasks, serving(app, listener) as port:
+            app = Registry(store, settings.ttls, watchers, metrics, auth).application(
+                require_https=settings.require_https
+            )
+            async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
                 tasks.create_task(expire_for_ever(store))
                 _log.info(
                     "serving", host=settings.listen_host, port=port, store=settings.store, epoch=store.epoch

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from amalgam8.registry.store import Happened, Store
 from amalgam8.registry.watch import Watchers
 from amalgam8.web.app import Served
+from amalgam8.web.figures import OneTenant
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 WATCH_ROUTE = "/api/v1/instances/watch"
@@ -81,9 +82,9 @@ class Metrics:
             series = self._event_series[key] = self._events.labels(event.tenant, event.what)
         series.inc()
 
-    def show(self) -> bytes:
-        """The text format of Prometheus."""
-        return generate_latest(self._registry)
+    def show(self, only: str | None = None) -> bytes:
+        """The text format of Prometheus; ``only``: no series of other tenants than this one."""
+        return generate_latest(self._registry if only is None else OneTenant(self._registry, only))
 
     def _counter(self, name: str) -> Counter:
         _, labels, meaning = METRICS[name]

@@ -6,16 +6,14 @@ from amalgam8.model.errors import InvalidSetting
 from amalgam8.registry.memory import UNLIMITED
 from amalgam8.registry.redis_address import ADDRESS
 from amalgam8.registry.registration import Ttls
-from amalgam8.runtime import logs
-from amalgam8.runtime.kinds import LISTEN_PORT, choice, duration, show_duration, whole
+from amalgam8.runtime.kinds import choice, duration, show_duration, whole
 from amalgam8.runtime.settings import setting
+from amalgam8.web.settings import ServerSettings
 
 _LATER = "is not supported yet"
 _TTL = duration(1, 86400)
 
 REFUSED = {
-    "jwt_secret": f"jwt_secret {_LATER}: auth_mode jwt is not",
-    "require_https": f"require_https {_LATER}",
     "replication": f"replication between registries {_LATER}",
     "replication_port": f"replication_port {_LATER}: replication between registries is not",
     "sync_timeout": f"sync_timeout {_LATER}: replication between registries is not",
@@ -30,11 +28,9 @@ REFUSED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class RegistrySettings:
+class RegistrySettings(ServerSettings):
     """Durations in seconds."""
 
-    api_port: int = setting(8080, "Port of the REST API and the streams.", LISTEN_PORT)
-    listen_host: str = setting("127.0.0.1", "Address to listen on.")
     default_ttl: float = setting(30.0, "Life of a lease that names no ttl.", _TTL)
     min_ttl: float = setting(10.0, "Shortest life of a lease; a shorter ttl is raised to it.", _TTL)
     max_ttl: float = setting(600.0, "Longest life of a lease; a longer ttl is lowered to it.", _TTL)
@@ -51,13 +47,6 @@ class RegistrySettings:
         "", "Where that Redis or Valkey is. A port left out is 6379.", ADDRESS, secret=True
     )
     store_password: str = setting("", "Its password.", secret=True)
-    auth_mode: str = setting(
-        "none",
-        "Who may use the API: none lets everybody, as the tenant 'default'.",
-        choice("none", later=("trusted", "jwt")),
-    )
-    log_level: str = setting("info", "Least severe log records to write.", logs.LEVEL)
-    log_format: str = setting("text", "Form of log records.", logs.FORMAT)
 
     def __post_init__(self) -> None:
         if self.store == "redis" and not self.store_address:

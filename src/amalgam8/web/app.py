@@ -23,10 +23,20 @@ from starlette.types import Message, Receive, Scope, Send
 from amalgam8.model.errors import A8Error, BodyTooLarge
 from amalgam8.runtime.logs import Log
 from amalgam8.web.errors import CODES, ErrorStyle, status_of
+from amalgam8.web.tls import is_secure
 
 GZIP_LEVEL = 1
+_JSON = frozenset({"application/json"})
+_JSON_OR_XML = _JSON | {"application/xml", "text/xml"}
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE"})
 _PRINTABLE = re.compile(r"[\x21-\x7e]{1,128}")
+
+# RFC 6750: what is wrong with a token is told only to those who sent one.
+_CHALLENGE = 'Bearer realm="amalgam8"'
+_CHALLENGES = {
+    "auth_not_authorized": f'{_CHALLENGE}, error="invalid_token"',
+    "auth_header_malformed": f'{_CHALLENGE}, error="invalid_request"',
+}
 
 _log = Log("web")
 
@@ -45,7 +55,11 @@ class Served(msgspec.Struct, frozen=True):
 
 
 class Api:
-    """The application. ``id_headers`` carry the request id in answers; the first is read from requests."""
+    """The application. ``id_headers`` carry the request id in answers; the first is read from requests.
+
+    Requests for paths that begin with one of ``https_only`` are sent to https where they are not secure;
+    bodies may be XML where they begin with one of ``xml_at``.
+    """
 
     def __init__(
         self,
@@ -55,13 +69,18 @@ class Api:
         body_limit: int,
         id_headers: Sequence[str] = ("A8-Request-Id",),
         compress: bool = False,
+        https_only: tuple[str, ...] = (),
+        xml_at: tuple[str, ...] = (),
         served: Callable[[Served], None] | None = None,
     ) -> None:
+        self.routes = tuple(routes)
         self._router = Router(routes, redirect_slashes=False)
         self._style = style
         self._body_limit = body_limit
         self._id_headers = tuple(header.encode() for header in id_headers)
         self._compress = compress
+        self._https_only = https_only
+        self._xml_at = xml_at
         self._served = served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,13 +93,17 @@ class Api:
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, self._extra_headers(request_id), self._compress and _wants_gzip(headers))
         try:
-            body = await self._body(headers, receive)
-            if scope["method"] not in METHODS:
-                # Starlette answers HEAD wherever GET is; here every other method is a 405 on known paths.
-                # The server below looks at its own scope to see that HEAD gets no body: change a copy.
-                scope = {**scope, "method": "UNSUPPORTED"}
-            scope["app"] = self  # else Starlette answers 404 and 405 itself, in plain text
-            await self._router(scope, _once(body, receive), answer.send)
+            if self._must_move(scope, headers):
+                await answer.whole(_moved(scope, headers))
+            else:
+                body = await self._body(scope["path"], headers, receive)
+                if scope["method"] not in METHODS:
+                    # Starlette answers HEAD wherever GET is; here every other method is a 405 on known
+                    # paths. The server below looks at its own scope to see that HEAD gets no body: change
+                    # a copy.
+                    scope = {**scope, "method": "UNSUPPORTED"}
+                scope["app"] = self  # else Starlette answers 404 and 405 itself, in plain text
+                await self._router(scope, _once(body, receive), answer.send)
         except _ClientGone:
             return
         except A8Error as error:
@@ -97,6 +120,13 @@ class Api:
             tenant = scope["state"].get("tenant", "")
             self._served(Served(scope["method"], path, answer.status, time.perf_counter() - started, tenant))
 
+    def _must_move(self, scope: Scope, headers: dict[bytes, str]) -> bool:
+        if not scope["path"].startswith(self._https_only):
+            return False
+        return not is_secure(
+            scope["scheme"], {name.decode("latin-1"): text for name, text in headers.items()}
+        )
+
     def _extra_headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
         extra = [(header, request_id.encode()) for header in self._id_headers]
         return [*extra, (b"vary", b"Accept-Encoding")] if self._compress else extra
@@ -104,9 +134,10 @@ class Api:
     async def _refuse(self, answer: "_Answer", status: int, code: str, text: str, request_id: str) -> None:
         if answer.status:  # the answer has begun: all that is left is to cut it
             raise ConnectionAbortedError(text)
-        await answer.whole(json_response(self._style(code, text, request_id), status))
+        challenge = {"WWW-Authenticate": _CHALLENGES.get(code, _CHALLENGE)} if status == 401 else None
+        await answer.whole(json_response(self._style(code, text, request_id), status, challenge))
 
-    async def _body(self, headers: dict[bytes, str], receive: Receive) -> bytes:
+    async def _body(self, path: str, headers: dict[bytes, str], receive: Receive) -> bytes:
         """The whole body, within the limit and of the right type."""
         announced = headers.get(b"content-length", "0")
         too_large = BodyTooLarge(f"the body is larger than the limit of {self._body_limit} bytes")
@@ -127,7 +158,8 @@ class Api:
             chunks.append(chunk)
             if not message.get("more_body"):
                 break
-        if size and not _is_json(headers.get(b"content-type", "")):
+        kinds = _JSON_OR_XML if path.startswith(self._xml_at) else _JSON
+        if size and not _is_one_of(kinds, headers.get(b"content-type", "")):
             raise HTTPException(415)
         return b"".join(chunks)
 
@@ -180,6 +212,15 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
     return Response(body, status, headers, media_type="application/json; charset=utf-8")
 
 
+def _moved(scope: Scope, headers: dict[bytes, str]) -> Response:
+    """To the same place by https."""
+    host = headers.get(b"host") or "{}:{}".format(*scope["server"])
+    path = scope.get("raw_path") or scope["path"].encode()
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    location = f"https://{host}{(path + query).decode('latin-1')}"
+    return Response(b"", 301, {"location": location}, media_type="application/json; charset=utf-8")
+
+
 def request_id_of(request: Request) -> str:
     """The id that the answer to this request carries."""
     return str(request.state.request_id)
@@ -200,12 +241,12 @@ def _wants_gzip(headers: dict[bytes, str]) -> bool:
     return False
 
 
-def _is_json(content_type: str) -> bool:
+def _is_one_of(kinds: frozenset[str], content_type: str) -> bool:
     kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
     charsets = [
         part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")
     ]
-    return kind == "application/json" and all(charset in ("utf-8", "utf8") for charset in charsets)
+    return kind in kinds and all(charset in ("utf-8", "utf8") for charset in charsets)
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

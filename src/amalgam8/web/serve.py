@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -55,7 +56,9 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[int]:
+async def serving(
+    app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
     """Serve ``app`` inside the block; yields the port. Leaving ends open streams within a second."""
     config = uvicorn.Config(
         app,
@@ -69,6 +72,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[int]:
         timeout_graceful_shutdown=1,
         limit_concurrency=CONNECTIONS_LIMIT,
         backlog=2048,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     server = _Server(config)
@@ -123,7 +127,8 @@ class _PatientHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._in_head, self._head_bytes = True, 0
-        transport.set_write_buffer_limits(high=0)  # whatever the client has not taken counts as unread
+        # Whatever the client has not taken counts as unread. With TLS the limit itself is one too much.
+        transport.set_write_buffer_limits(high=1 if self.scheme == "https" else 0)
         self._expect_within(HEAD_WITHIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,6 +171,8 @@ class _PatientHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._head_bytes = False, 0
+        if self.url[:8].lower() == b"https://":  # a proxy that took the TLS off may ask like this
+            self.scope["scheme"] = "https"
         self._expect_within(BODY_WITHIN)
         super().on_headers_complete()
 
