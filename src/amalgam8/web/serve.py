@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from amalgam8.model.errors import InvalidSetting
@@ -28,6 +28,7 @@ CONNECTIONS_LIMIT = 12_000
 IDLE_FOR = 75.0
 """Seconds for which an idle connection is kept."""
 END_WITHIN = 4.0
+PIECE = 256 * 1024
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
@@ -61,7 +62,7 @@ async def serving(
 ) -> AsyncIterator[int]:
     """Serve ``app`` inside the block; yields the port. Leaving ends open streams within a second."""
     config = uvicorn.Config(
-        app,
+        app if tls is None else _InPieces(app),
         http=_PatientHttp,
         ws="none",
         lifespan="off",
@@ -84,6 +85,25 @@ async def serving(
             yield listener.getsockname()[1] if listener.family != socket.AF_UNIX else 0
         finally:
             server.should_exit = True
+
+
+class _InPieces:
+    """Sends bodies in pieces: with TLS only what follows one is held back from a client that does not read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def in_pieces(message: Message) -> None:
+            body: bytes = message.get("body", b"")
+            start = 0
+            while len(body) - start > PIECE:
+                piece = body[start : start + PIECE]
+                await send({"type": message["type"], "body": piece, "more_body": True})
+                start += PIECE
+            await send({**message, "body": body[start:]} if start else message)
+
+        await self._app(scope, receive, in_pieces)
 
 
 class _Server(uvicorn.Server):
