@@ -39,7 +39,11 @@ class Store(Protocol):
         """Tenants that were ever asked for."""
 
     def view(self, tenant: str) -> View:
-        """The tenant's instances; a tenant comes to be when it is first asked for."""
+        """The tenant's instances; a tenant comes to be when it is first asked for.
+
+        Raises:
+            StoreUnavailable: the store was never reached, so that nothing is known.
+        """
 
     async def register(self, tenant: str, instance: Instance) -> None:
         """Take an instance, or all its content anew, and renew its lease.
