@@ -115,6 +115,7 @@ class RedisKit:
         *,
         happened: list[Happened] | None = None,
         pause: float | None = None,
+        freeze_limit: float = 0.0,
         length: int = 4096,
     ) -> RedisStore:
         link = Link(self.server.address, PASSWORD)
@@ -124,6 +125,7 @@ class RedisKit:
             observe=(self.happened if happened is None else happened).append,
             now=self._clock,
             pause=pause,
+            freeze_limit=freeze_limit,
             length=length,
         )
         self._links.append(link)

@@ -220,7 +220,7 @@ async def test_many_renewals_at_once_name_the_unknown(kit: RedisKit) -> None:
         await store.register("t", instance(port=port))
     ids = [instance(port=port).id for port in range(1, 11)]
     kit.advance(29)
-    assert await store.renew_each("t", ["0123456789abcdef", *ids]) == ["0123456789abcdef"]
+    assert await store.renew_many("t", ["0123456789abcdef", *ids]) == ["0123456789abcdef"]
     kit.advance(29)
     assert await store.expire() == 0
 
@@ -447,3 +447,55 @@ async def test_leases_lapse_by_the_servers_clock() -> None:
 
         await eventually(lapsed, what="expiry")
         assert len(store.view("t")) == 0
+
+
+@pytest.mark.parametrize(("instances", "silent"), [(6, 5), (100, 30)])
+async def test_expiry_freezes_where_many_fall_silent_and_goes_on_when_they_are_back(
+    kit: RedisKit, instances: int, silent: int
+) -> None:
+    one, two = kit.make(freeze_limit=600), kit.make(freeze_limit=600)
+    ids = [instance(port=port).id for port in range(1, instances + 1)]
+    for port in range(1, instances + 1):
+        await one.register("t", instance(port=port))
+    await agree(one, two)
+    for _ in range(10):
+        kit.advance(15)
+        await one.renew_many("t", ids[silent:])
+        assert await two.expire() == await one.expire() == 0
+    assert one.frozen("t")
+    assert two.frozen("t")
+    assert one.view("t").feed.revision == instances
+    await one.renew_many("t", ids[1:])
+    assert await two.expire() == 1, "one that never came back is one alone"
+    assert await one.expire() == 0
+    assert not one.frozen("t")
+    assert not two.frozen("t")
+    told = [event.what for event in kit.happened if event.what in ("frozen", "thawed")]
+    assert sorted(told) == ["frozen", "frozen", "thawed", "thawed"], "once by each registry"
+
+
+async def test_one_alone_expires_on_time(kit: RedisKit) -> None:
+    store = kit.make(freeze_limit=600)
+    for port in range(1, 5):
+        await store.register("t", instance(port=port))
+    kit.advance(30.25)
+    assert await store.expire() == 4
+    assert not store.frozen("t")
+
+
+async def test_a_freeze_ends_and_starts_no_other(kit: RedisKit) -> None:
+    store = kit.make(freeze_limit=600)
+    for port in range(1, 2001):
+        await store.register("t", instance(port=port))
+    kit.advance(31)
+    assert await store.expire() == 0
+    kit.advance(599)
+    assert await store.expire() == 0
+    for port in range(3001, 3007):
+        await store.register("t", instance(port=port))
+    kit.advance(2)
+    assert await store.expire() == 2000
+    assert len(store.view("t")) == 6
+    kit.advance(31)
+    assert await store.expire() == 0
+    assert store.frozen("t"), "others may be held anew"

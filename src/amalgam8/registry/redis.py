@@ -8,7 +8,7 @@ it has seen the store once.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,7 +16,6 @@ import msgspec
 from amalgam8.model.errors import CapacityExceeded, InstanceGone, StoreUnavailable
 from amalgam8.model.instance import Instance
 from amalgam8.registry import redis_scripts as scripts
-from amalgam8.registry.lease import Lease
 from amalgam8.registry.memory import UNLIMITED
 from amalgam8.registry.redis_link import ANSWER_WITHIN, Link
 from amalgam8.registry.redis_mirror import (
@@ -51,7 +50,7 @@ class RedisStore:
     """A Store; ``follow`` has to run beside it.
 
     ``now`` stands in for the server's clock (Unix seconds). ``pause`` as PAUSE; None: leases never stand
-    still.
+    still. ``freeze_limit``: seconds for which expiry may freeze; 0: it never does.
     """
 
     def __init__(
@@ -62,6 +61,7 @@ class RedisStore:
         observe: Observer = lambda _happened: None,
         now: Callable[[], float] | None = None,
         pause: float | None = PAUSE,
+        freeze_limit: float = 0.0,
         length: int = LENGTH,
     ) -> None:
         self.epoch = ""
@@ -70,6 +70,7 @@ class RedisStore:
         self._observe = observe
         self._now = now
         self._pause = "" if pause is None else str(round(pause * scripts.SECOND))
+        self._freeze = str(round(freeze_limit * scripts.SECOND)) if freeze_limit else ""
         self._length = length
         self._mirrors: dict[str, Mirror] = {}
         self._news = "0-0"
@@ -90,6 +91,10 @@ class RedisStore:
             raise StoreUnavailable("the store was not reached yet; what is registered is not known")
         return self._mirror(tenant).view
 
+    def frozen(self, tenant: str) -> bool:
+        """Whether expiry is frozen, as of the last look."""
+        return self._mirror(tenant).frozen
+
     async def register(self, tenant: str, instance: Instance) -> None:
         body = msgspec.json.encode(instance)
         status, *rest = await self._write(
@@ -97,18 +102,24 @@ class RedisStore:
         )
         if status == b"full":
             raise CapacityExceeded(f"there is no room for more than {self._capacity} instances")
-        await self._done(tenant, status, rest, [instance.id])
+        await self._done(tenant, status, rest, instance.id)
 
     async def renew(self, tenant: str, identity: str) -> None:
-        if await self.renew_each(tenant, [identity]):
+        status, wall, unknown = await self._write(scripts.RENEW, tenant, identity)
+        if unknown:
             raise _gone(identity)
+        await self._done(tenant, status, [wall], identity)
 
-    async def renew_each(self, tenant: str, identities: Collection[str]) -> list[str]:
-        """Renew many leases at once; returns the ids that are not known (any more)."""
-        status, wall, unknown = await self._write(scripts.RENEW, tenant, *identities)
+    async def renew_many(self, tenant: str, ids: Sequence[str]) -> list[str]:
+        """Renew leases at once; returns the ids that are not known (any more)."""
+        _, wall, unknown = await self._write(scripts.RENEW, tenant, *ids)
         missing = {identity.decode() for identity in unknown}
-        await self._done(tenant, status, [wall], [one for one in identities if one not in missing])
-        return [one for one in identities if one in missing]
+        known = [one for one in ids if one not in missing]
+        for identity in known:
+            self._mirror(tenant).renewed(identity, int(wall))
+        if known:
+            self._observe(Happened(tenant, "renewed", "", "", count=len(known)))
+        return [one for one in ids if one in missing]
 
     async def amend(self, tenant: str, identity: str, change: Callable[[Instance], Instance]) -> None:
         # What is amended is the mirror's; where the store has another by now, it says so and what it has.
@@ -123,7 +134,7 @@ class RedisStore:
             if status == b"gone":
                 raise _gone(identity)
             if status != b"stale":
-                await self._done(tenant, status, rest, [identity])
+                await self._done(tenant, status, rest, identity)
                 return
             before = rest[0]
         raise StoreUnavailable("others change this instance all the time; try again")
@@ -132,7 +143,7 @@ class RedisStore:
         status, *rest = await self._write(scripts.REMOVE, tenant, identity)
         if status == b"gone":
             raise _gone(identity)
-        await self._done(tenant, status, rest, [identity])
+        await self._done(tenant, status, rest, identity)
 
     async def expire(self) -> int:
         """As a Store's; 0 while the store is away, where leases stand still."""
@@ -140,7 +151,7 @@ class RedisStore:
         looked = [mirror for mirror in self._mirrors.values() if mirror.loaded and len(mirror.view)]
         while looked and self._link.up:
             calls = [
-                (scripts.EXPIRE, one.keys, self._arguments(one, EXPIRED_AT_ONCE, one.heard_to))
+                (scripts.EXPIRE, one.keys, self._arguments(one, EXPIRED_AT_ONCE, one.heard_to, self._freeze))
                 for one in looked
             ]
             try:
@@ -279,21 +290,18 @@ class RedisStore:
                 await self._link.run(scripts.JOIN, [scripts.TENANTS, scripts.NEWS], mirror.tenant)
                 await self._load(mirror)
 
-    async def _done(self, tenant: str, status: bytes, rest: list[Any], identities: Iterable[str]) -> None:
+    async def _done(self, tenant: str, status: bytes, rest: list[Any], identity: str) -> None:
         """Show what a script did, before whoever asked is told."""
         mirror = self._mirror(tenant)
         if status == b"renewed":
-            for identity in identities:
-                mirror.renewed(identity, int(rest[0]))
-                if (lease := mirror.view.get(identity)) is not None:
-                    self._renewed(lease)
+            mirror.renewed(identity, int(rest[0]))
+            if (lease := mirror.view.get(identity)) is not None:
+                mirror.told("renewed", lease)
         elif not mirror.apply(entry := entry_of_reply(rest[0])):
             await self._reaches(mirror, entry.revision)
 
-    def _renewed(self, lease: Lease) -> None:
-        self._observe(Happened(lease.tenant, "renewed", lease.instance.service_name, lease.instance.id))
-
-    async def _expired(self, mirror: Mirror, entries: list[Any], heard: list[bytes]) -> int:
+    async def _expired(self, mirror: Mirror, entries: list[Any], heard: list[bytes], frozen: int) -> int:
+        mirror.freezes(bool(frozen))
         for identity, at in times(heard).items():
             mirror.renewed(identity, at)
             mirror.heard_to = max(mirror.heard_to, at)

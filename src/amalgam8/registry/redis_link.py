@@ -36,7 +36,7 @@ class Link:
     """Runs scripts and reads streams. Every method but ``troubled`` may raise StoreUnavailable."""
 
     def __init__(self, address: RedisAddress, password: str = "") -> None:
-        self._client = _client(address, password)
+        self._client, self._sentinels = _client(address, password)
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._hashes: dict[str, str] = {}
         self._trouble: str | None = ""
@@ -102,7 +102,8 @@ class Link:
         """The end: close everything."""
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
-                await self._client.aclose()
+                for client in (self._client, *self._sentinels):
+                    await client.aclose()
         except TROUBLES:
             pass
 
@@ -143,7 +144,8 @@ def _reason(error: BaseException) -> str:
     return str(error)[:200] or type(error).__name__
 
 
-def _client(address: RedisAddress, password: str) -> Redis:
+def _client(address: RedisAddress, password: str) -> tuple[Redis, list[Redis]]:
+    """The server's client, and those of the sentinels that it asks."""
     options: dict[str, Any] = {
         "socket_timeout": ANSWER_WITHIN,
         "socket_connect_timeout": ANSWER_WITHIN,
@@ -158,11 +160,10 @@ def _client(address: RedisAddress, password: str) -> Redis:
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
             list(address.hosts), sentinel_kwargs={"socket_timeout": ANSWER_WITHIN}, **options
         )
-        found: Redis = sentinel.master_for(address.master)
-        return found
+        return sentinel.master_for(address.master), sentinel.sentinels
     if address.path:
-        return Redis(unix_socket_path=address.path, **options)
+        return Redis(unix_socket_path=address.path, **options), []
     if address.tls:
         options |= {"ssl": True, "ssl_ca_certs": address.ca or None}
     host, port = address.hosts[0]
-    return Redis(host=host, port=port, **options)
+    return Redis(host=host, port=port, **options), []

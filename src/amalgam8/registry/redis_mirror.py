@@ -72,6 +72,7 @@ class Mirror:
         self.tenant = tenant
         self.keys = keys_of(tenant)
         self.loaded = False
+        self.frozen = False
         self.stamp = 0
         self.heard_to = 0
         self.view = _view()
@@ -142,10 +143,21 @@ class Mirror:
         if lease is not None and heard / SECOND > lease.heard:
             lease.renew(heard / SECOND, heard / SECOND)
 
+    def freezes(self, frozen: bool) -> None:
+        """Whether expiry is frozen, as of a look at the store; a change is told."""
+        if frozen and not self.frozen:
+            reason = "many leases are late at once: none of them is ended"
+            self._observe(Happened(self.tenant, "frozen", "", "", reason=reason))
+        elif self.frozen and not frozen:
+            reason = "renewals are back, or it was frozen for as long as it may be"
+            self._observe(Happened(self.tenant, "thawed", "", "", reason=reason))
+        self.frozen = frozen
+
     def told(self, what: What, lease: Lease) -> None:
         """Say what has happened."""
         if not self._quiet:
-            self._observe(Happened(self.tenant, what, lease.instance.service_name, lease.instance.id))
+            one = lease.instance
+            self._observe(Happened(self.tenant, what, one.service_name, one.id, one.status))
 
     def contents(self) -> Iterator[str | bytes]:
         """Id, seconds of lease, JSON and time of each instance, as the script RESTORE takes them."""

@@ -17,19 +17,19 @@ NEWS = "{a8r}:news"
 
 
 def keys_of(tenant: str) -> list[str]:
-    """A tenant's keys in the order of KEYS: meta, instances, leases, heard, stream.
+    """A tenant's keys in the order of KEYS: meta, instances, leases, late, heard, stream.
 
     ``instances`` is a hash of id → ``<seconds of lease, 0: no end> <JSON>``; ``leases`` sorts ids by when
-    they lapse, ``heard`` by when they were last heard of.
+    they lapse, ``late`` by when two thirds of that are over, ``heard`` by when they were last heard of.
     """
     tag = "a8r:{" + quote(tenant, safe="") + "}:"
-    return [tag + name for name in ("meta", "instances", "leases", "heard", "stream")]
+    return [tag + name for name in ("meta", "instances", "leases", "late", "heard", "stream")]
 
 
 _SHARED = """
-local meta, instances, leases, heard, stream = unpack(KEYS)
+local meta, instances, leases, late, heard, stream = unpack(KEYS)
 local epoch, seen = ARGV[3], tonumber(ARGV[4])
-local known = redis.call('HMGET', meta, 'epoch', 'revision', 'tick', 'paused', 'stamp')
+local known = redis.call('HMGET', meta, 'epoch', 'revision', 'tick', 'paused', 'stamp', 'frozen', 'released')
 local revision = tonumber(known[2]) or 0
 
 local function int(number) return string.format('%.0f', number) end
@@ -70,14 +70,17 @@ end
 local function hold(id, seconds)
   if seconds > 0 then
     redis.call('ZADD', leases, int(now + seconds * 1000000), id)
+    redis.call('ZADD', late, int(now + seconds * 2000000 / 3), id)
   else
     redis.call('ZREM', leases, id)
+    redis.call('ZREM', late, id)
   end
   redis.call('ZADD', heard, int(wall), id)
 end
 
 local function forget(id)
   redis.call('ZREM', leases, id)
+  redis.call('ZREM', late, id)
   redis.call('ZREM', heard, id)
   return redis.call('HDEL', instances, id) == 1
 end
@@ -152,13 +155,37 @@ EXPIRE = (
     + _UNLESS_LOST
     + _LEASES
     + """
--- own: how many at the most, a time → done, entries, ids heard of since that time with their times
+-- own: how many at the most, a time, how long expiry may be frozen (empty: it never is)
+-- → done, entries, ids heard of since that time with their times, whether it is frozen
+local frozen, released, upto = tonumber(known[6]), tonumber(known[7]) or 0, now
+local longest = tonumber(ARGV[8])
+if longest then
+  -- Those that an earlier freeze held to its end are as good as gone, and count no more.
+  local held = redis.call('ZCOUNT', leases, '-inf', '(' .. int(released))
+  local total = redis.call('ZCARD', leases) - held
+  local behind = redis.call('ZCOUNT', late, '-inf', '(' .. int(now)) - held
+  local many = behind >= 5 and behind * 100 >= total * 15
+  if frozen and not (many and now - frozen < longest) then
+    frozen = nil
+    redis.call('HDEL', meta, 'frozen')
+    if many then
+      released = now
+      redis.call('HSET', meta, 'released', int(now))
+    end
+  elseif not frozen and many
+    and redis.call('ZCOUNT', leases, int(released), '(' .. int(now)) > 0 then
+    frozen = now
+    redis.call('HSET', meta, 'frozen', int(now))
+  end
+  if frozen then upto = released end
+end
 local entries = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', '(' .. int(now), 'LIMIT', 0, ARGV[6])) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', '(' .. int(upto), 'LIMIT', 0, ARGV[6])) do
   forget(id)
   entries[#entries + 1] = record('expired', id, '')
 end
-return {'done', entries, redis.call('ZRANGEBYSCORE', heard, ARGV[7], '+inf', 'WITHSCORES')}
+local since = redis.call('ZRANGEBYSCORE', heard, ARGV[7], '+inf', 'WITHSCORES')
+return {'done', entries, since, longest and frozen and 1 or 0}
 """
 )
 
@@ -194,7 +221,10 @@ for index = 6, #ARGV, 4 do
   local id, seconds = ARGV[index], tonumber(ARGV[index + 1])
   redis.call('HSET', instances, id, ARGV[index + 1] .. ' ' .. ARGV[index + 2])
   redis.call('ZADD', heard, ARGV[index + 3], id)
-  if seconds > 0 then redis.call('ZADD', leases, int(wall + seconds * 1000000), id) end
+  if seconds > 0 then
+    redis.call('ZADD', leases, int(wall + seconds * 1000000), id)
+    redis.call('ZADD', late, int(wall + seconds * 2000000 / 3), id)
+  end
 end
 redis.call('HSET', meta, 'epoch', epoch, 'revision', int(seen), 'stamp', int(wall), 'tick', int(wall))
 return {'done'}

@@ -13,16 +13,23 @@ import msgspec
 from amalgam8.model.instance import Instance
 from amalgam8.registry.view import View
 
-What = Literal["registered", "changed", "renewed", "removed", "expired"]
+What = Literal["registered", "changed", "renewed", "removed", "expired", "frozen", "thawed"]
 
 
 class Happened(msgspec.Struct, frozen=True):
-    """One thing that happened to a lease; for logs and metrics. ``renewed`` is no change."""
+    """One thing that happened to a lease; for logs, metrics and the history. ``renewed`` is no change.
+
+    ``frozen`` and ``thawed`` are about a tenant's expiry, and name no lease. ``status`` is what the lease has
+    or had; ``count`` renewals are told at once.
+    """
 
     tenant: str
     what: What
     service: str
     id: str
+    status: str = ""
+    reason: str = ""
+    count: int = 1
 
 
 Observer = Callable[[Happened], None]
