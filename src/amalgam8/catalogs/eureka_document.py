@@ -178,7 +178,6 @@ def read_instance(document: Document, app: str = "", *, strict: bool = True) -> 
     status = document.get("status", "UP")
     if not isinstance(status, str) or len(status.encode()) > STATUS_LIMIT:
         raise InvalidInstance(f"status must be a text of at most {STATUS_LIMIT} bytes")
-    tags = str(metadata.get(TAGS_KEY) or "").replace(";", ",").split(",")
     instance = Instance(
         instance_id_of(name, instance_key(document)),
         name.lower(),
@@ -186,11 +185,17 @@ def read_instance(document: Document, app: str = "", *, strict: bool = True) -> 
         _duration(document),
         status,
         msgspec.Raw(raw),
-        tags=tuple(dict.fromkeys(filter(None, (tag.strip() for tag in tags)))),
+        tags=tags_of(metadata),
     )
     check_instance(instance)
     rest = {key: value for key, value in document.items() if key not in _OURS and value is not None}
     return Registered(instance, rest)
+
+
+def tags_of(metadata: Document) -> tuple[str, ...]:
+    """The tags that metadata say, each once."""
+    texts = str(metadata.get(TAGS_KEY) or "").replace(";", ",").split(",")
+    return tuple(dict.fromkeys(filter(None, (tag.strip() for tag in texts))))
 
 
 def write_instance(
