@@ -3,8 +3,7 @@
 import msgspec
 import pytest
 
-from amalgam8.catalogs.catalog import NEVER_HEARD, Catalog, Teller
-from amalgam8.catalogs.following import Catalogs
+from amalgam8.catalogs.catalog import NEVER_HEARD, Teller
 from amalgam8.model.errors import CapacityExceeded, InstanceGone
 from amalgam8.model.instance import Instance
 from amalgam8.registry.catalogued import CataloguedStore
@@ -27,10 +26,8 @@ class CataloguedKit(MemoryKit):
     """Makes stores with one catalogue, which ``tell`` fills."""
 
     def make(self, capacity: int = -1) -> Store:  # type: ignore[override]
-        store = CataloguedStore(super().make(capacity))
-        catalog: Catalog = Silent()
-        self.catalogs = Catalogs([catalog], changed=store.changed)
-        store.show(self.catalogs)
+        store = CataloguedStore(super().make(capacity), [Silent()])
+        self.catalogs = store.catalogs
         return store
 
     def tell(self, *instances: Instance, tenant: str = "t") -> None:

@@ -76,7 +76,7 @@ async def test_help_names_every_setting_and_its_default() -> None:
         ([], {"A8_API_PORT": "http"}, "a8registry: A8_API_PORT: 'http' is not allowed"),
         ([], {"A8_STORE": "redis"}, "store_address: missing"),
         ([], {"A8_STORE": "redis", "A8_STORE_ADDRESS": "redis://:hush@h"}, "store_password"),
-        ([], {"A8_FS_CATALOG": "folder"}, "a8registry: A8_FS_CATALOG: fs_catalog is not supported yet"),
+        ([], {"A8_CATALOG": "nosuch"}, "a8registry: catalog: there is no catalogue named 'nosuch'"),
         (
             ["--listen-host", "no.such.host.invalid", "--api-port", "0"],
             {},

@@ -12,9 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from amalgam8.catalogs.following import State
 from amalgam8.model.caller import name_problem
 from amalgam8.model.errors import InstanceNotFound, InvalidQuery, ServiceNotFound
 from amalgam8.model.stream import check_protocol
+from amalgam8.registry.eureka_api import PREFIXES as EUREKA
+from amalgam8.registry.eureka_api import EurekaApi
 from amalgam8.registry.lease import Lease
 from amalgam8.registry.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
 from amalgam8.registry.query import parse_query, projection
@@ -33,7 +36,10 @@ ID_HEADERS = ("A8-Request-Id", "Request_id", "Sd-Request-Id")
 
 
 class Registry:
-    """The handlers. ``clock`` counts seconds and is read for the uptime only."""
+    """The handlers. ``states`` says how the catalogues are.
+
+    ``clock`` counts seconds and is read for the uptime only.
+    """
 
     def __init__(
         self,
@@ -42,6 +48,7 @@ class Registry:
         watchers: Watchers,
         metrics: Metrics,
         auth: Auth,
+        states: Callable[[], Iterable[State]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._auth = auth
@@ -49,6 +56,7 @@ class Registry:
         self._ttls = ttls
         self._watchers = watchers
         self._metrics = metrics
+        self._states = states
         self._clock = clock
         self._started = clock()
 
@@ -66,6 +74,7 @@ class Registry:
             Route("/api/v1/instances/{id}/heartbeat", self.renew, methods=["PUT"]),
             Route("/api/v1/services", self.services, methods=["GET"]),
             Route("/api/v1/services/{name}", self.service, methods=["GET"]),
+            *EurekaApi(self._store, self._ttls, self._auth).routes(),
         ]
         return Api(
             routes,
@@ -73,7 +82,8 @@ class Registry:
             body_limit=BODY_LIMIT,
             id_headers=ID_HEADERS,
             compress=True,
-            https_only=("/api/",) if require_https else (),
+            https_only=("/api/", *EUREKA) if require_https else (),
+            xml_at=EUREKA,
             served=self._metrics.served,
         )
 
@@ -81,7 +91,8 @@ class Registry:
         return json_response(None)
 
     async def uptime(self, _request: Request) -> Response:
-        return json_response(uptime(self._store, self._clock() - self._started))
+        document = uptime(self._store, self._clock() - self._started, self._states())
+        return json_response(document, 200 if all(one["healthy"] for one in document.values()) else 503)
 
     async def metrics(self, request: Request) -> Response:
         return Response(self._metrics.show(self._auth.sees(request)), headers={"content-type": CONTENT_TYPE})

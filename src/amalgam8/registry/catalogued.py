@@ -7,8 +7,9 @@ here, in an epoch of their own: another registry's catalogues may tell the same 
 """
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
+from amalgam8.catalogs.catalog import Catalog
 from amalgam8.catalogs.following import Catalogs
 from amalgam8.catalogs.merge import Delta
 from amalgam8.model.errors import StoreUnavailable
@@ -31,20 +32,16 @@ class Listed(Lease):
 
 
 class CataloguedStore:
-    """A Store over ``store``. Hand it the catalogues, and them its ``changed``."""
+    """A Store over ``store`` and catalogues, which ``catalogs.run`` follows."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, opened: Sequence[Catalog]) -> None:
         self.epoch = secrets.token_hex(8)
+        self.catalogs = Catalogs(opened, changed=self._changed)
         self._store = store
-        self._catalogs = Catalogs(())
         self._tenants: dict[str, _Tenant] = {}
 
-    def show(self, catalogs: Catalogs) -> None:
-        """These catalogues from now on."""
-        self._catalogs = catalogs
-
     def tenants(self) -> Collection[str]:
-        return {*self._store.tenants(), *self._tenants, *self._catalogs.tenants()}
+        return {*self._store.tenants(), *self._tenants, *self.catalogs.tenants()}
 
     def view(self, tenant: str) -> View:
         leased = self._store.view(tenant)
@@ -71,7 +68,7 @@ class CataloguedStore:
     async def expire(self) -> int:
         return await self._store.expire()
 
-    def changed(self, delta: Delta) -> None:
+    def _changed(self, delta: Delta) -> None:
         """Show what the catalogues say has changed."""
         found = self._tenants.get(delta.tenant)
         if found is not None:  # else its view is made whole when it is first asked for
@@ -86,10 +83,10 @@ class CataloguedStore:
             return None
 
     def listed(self, tenant: str, identity: str) -> Instance | None:
-        return self._catalogs.of(tenant).get(identity)
+        return self.catalogs.of(tenant).get(identity)
 
     def ids(self, tenant: str) -> Collection[str]:
-        return self._catalogs.of(tenant).keys()
+        return self.catalogs.of(tenant).keys()
 
 
 class _Tenant:

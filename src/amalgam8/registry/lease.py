@@ -19,7 +19,7 @@ NEVER = float("inf")
 class Lease:
     """An instance and when it was last heard of.
 
-    ``renewed`` is on the clock of leases, ``heard`` the same moment in Unix seconds, and ``since`` the first one.
+    ``renewed`` is on the clock of leases, ``heard`` the same in Unix seconds, ``since`` the first time.
     ``instance`` has no ``last_heartbeat``; ``shown`` and ``json`` put it in.
     """
 

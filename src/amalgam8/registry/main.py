@@ -2,7 +2,9 @@
 
 import asyncio
 
+from amalgam8.catalogs.loader import open_catalogs
 from amalgam8.registry.api import Registry
+from amalgam8.registry.catalogued import CataloguedStore
 from amalgam8.registry.metrics import Metrics
 from amalgam8.registry.settings import REFUSED, RegistrySettings
 from amalgam8.registry.store import Happened, Store
@@ -28,9 +30,10 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
     """Serve until cancelled.
 
     Raises:
-        InvalidSetting: the port cannot be listened on, or a key or certificate cannot be used.
+        InvalidSetting: the port cannot be listened on; a key, a certificate or a catalogue cannot be used.
     """
     auth, tls = auth_of(settings), tls_of(settings)
+    chosen = open_catalogs(settings.catalogs)
     listener = bind(settings.listen_host, settings.api_port, "api_port")
     try:
         metrics = Metrics()
@@ -51,14 +54,18 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
             settings.store_password,
             capacity=settings.namespace_capacity,
             observe=observe,
-        ) as store:
+        ) as leases:
+            store = CataloguedStore(leases, chosen) if chosen else leases
+            states = store.catalogs.states if isinstance(store, CataloguedStore) else tuple
             watchers = Watchers(store)
-            metrics.watch(store, watchers)
-            app = Registry(store, settings.ttls, watchers, metrics, auth).application(
+            metrics.watch(store, watchers, states)
+            app = Registry(store, settings.ttls, watchers, metrics, auth, states).application(
                 require_https=settings.require_https
             )
             async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
                 tasks.create_task(expire_for_ever(store))
+                if isinstance(store, CataloguedStore):
+                    tasks.create_task(store.catalogs.run())
                 _log.info(
                     "serving", host=settings.listen_host, port=port, store=settings.store, epoch=store.epoch
                 )

@@ -1,15 +1,17 @@
-"""The registry's metrics, in a registry of their own. Every series of a tenant has its name as a label.
+"""The registry's metrics, in a registry of their own. Every series of a tenant has its name as a label; those
+of catalogues are of all tenants together.
 
 Counters are fed by event records of the edges; gauges are read off the store when somebody asks.
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from amalgam8.catalogs.following import State
 from amalgam8.registry.store import Happened, Store
 from amalgam8.registry.watch import Watchers
 from amalgam8.web.app import Served
@@ -39,6 +41,13 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "a8_registry_services": ("gauge", ("tenant",), "Services that have an instance."),
     "a8_registry_revision": ("gauge", ("tenant",), "Changes since the registry began."),
     "a8_registry_watchers": ("gauge", ("tenant",), "Watch streams that are open."),
+    "a8_registry_catalog_readable": ("gauge", ("catalog",), "1 while the catalogue can be read, else 0."),
+    "a8_registry_catalog_age_seconds": (
+        "gauge",
+        ("catalog",),
+        "Time since the catalogue was last read; absent before the first time.",
+    ),
+    "a8_registry_catalog_failures": ("gauge", ("catalog",), "How often reading the catalogue has failed."),
 }
 """Name → kind, labels, meaning."""
 
@@ -59,9 +68,14 @@ class Metrics:
         self._request_series: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
         self._event_series: dict[tuple[str, str], Counter] = {}
 
-    def watch(self, store: Store, watchers: Watchers) -> None:
-        """Read gauges off these from now on."""
-        self._registry.register(_Gauges(store, watchers))
+    def watch(
+        self,
+        store: Store,
+        watchers: Watchers,
+        states: Callable[[], Iterable[State]] = tuple,
+    ) -> None:
+        """Read gauges off these from now on; ``states`` says how the catalogues are."""
+        self._registry.register(_Gauges(store, watchers, states))
 
     def served(self, event: Served) -> None:
         key = (event.tenant, event.method, event.route, event.status)
@@ -92,9 +106,10 @@ class Metrics:
 
 
 class _Gauges(Collector):
-    def __init__(self, store: Store, watchers: Watchers) -> None:
+    def __init__(self, store: Store, watchers: Watchers, states: Callable[[], Iterable[State]]) -> None:
         self._store = store
         self._watchers = watchers
+        self._states = states
 
     def describe(self) -> list[Metric]:
         return []
@@ -110,7 +125,17 @@ class _Gauges(Collector):
             services.add_metric([tenant], len(view.services()))
             revision.add_metric([tenant], view.feed.revision)
             watchers.add_metric([tenant], self._watchers.count(tenant))
-        yield from (instances, services, revision, watchers)
+        yield from (instances, services, revision, watchers, *self._of_catalogs())
+
+    def _of_catalogs(self) -> Iterator[Metric]:
+        readable, failures = _gauge("a8_registry_catalog_readable"), _gauge("a8_registry_catalog_failures")
+        age = _gauge("a8_registry_catalog_age_seconds")
+        for state in self._states():
+            readable.add_metric([state.name], state.healthy)
+            failures.add_metric([state.name], state.failures)
+            if state.age is not None:
+                age.add_metric([state.name], state.age)
+        yield from (readable, age, failures)
 
 
 def _gauge(name: str) -> GaugeMetricFamily:

@@ -2,16 +2,23 @@
 
 import dataclasses
 
+from amalgam8.catalogs.loader import Choice, choices
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.registry.memory import UNLIMITED
 from amalgam8.registry.redis_address import ADDRESS
 from amalgam8.registry.registration import Ttls
-from amalgam8.runtime.kinds import choice, duration, show_duration, whole
+from amalgam8.runtime.kinds import URL, Kind, choice, duration, show_duration, whole
 from amalgam8.runtime.settings import setting
 from amalgam8.web.settings import ServerSettings
 
 _LATER = "is not supported yet"
 _TTL = duration(1, 86400)
+_LIST = Kind[tuple[str, ...]](
+    "a list with commas between",
+    lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
+    ",".join,
+    many=True,
+)
 
 REFUSED = {
     "replication": f"replication between registries {_LATER}",
@@ -19,10 +26,6 @@ REFUSED = {
     "sync_timeout": f"sync_timeout {_LATER}: replication between registries is not",
     "cluster_dir": f"cluster_dir {_LATER}: replication between registries is not",
     "cluster_size": f"cluster_size {_LATER}: replication between registries is not",
-    "k8s_url": f"k8s_url {_LATER}: instances of Kubernetes are not read",
-    "k8s_token": f"k8s_token {_LATER}: instances of Kubernetes are not read",
-    "eureka_url": f"eureka_url {_LATER}: instances of Eureka are not read",
-    "fs_catalog": f"fs_catalog {_LATER}: instances are not read from files",
 }
 """Settings of the original that are known and not built."""
 
@@ -47,6 +50,22 @@ class RegistrySettings(ServerSettings):
         "", "Where that Redis or Valkey is. A port left out is 6379.", ADDRESS, secret=True
     )
     store_password: str = setting("", "Its password.", secret=True)
+    fs_catalog: str = setting("", "Directory with a file of instances for each tenant.")
+    k8s_url: str = setting("", "URL of a Kubernetes API whose services are shown too.", URL)
+    k8s_token: str = setting("", "Bearer token for it.", secret=True)
+    eureka_url: tuple[str, ...] = setting(
+        (),
+        "URLs of a Eureka whose instances are shown too; they may hold user:password@.",
+        _LIST,
+        secret=True,
+    )
+    catalog: tuple[str, ...] = setting(
+        (),
+        "More catalogues, each written name?option=value&option=value: file, kubernetes, eureka, or one that "
+        "is installed beside the registry.",
+        _LIST,
+        secret=True,
+    )
 
     def __post_init__(self) -> None:
         if self.store == "redis" and not self.store_address:
@@ -63,6 +82,21 @@ class RegistrySettings(ServerSettings):
                 f"default_ttl: {show_duration(self.default_ttl)} is not allowed; allowed: from min_ttl, "
                 f"{show_duration(self.min_ttl)}, to max_ttl, {show_duration(self.max_ttl)}"
             )
+
+    @property
+    def catalogs(self) -> list[Choice]:
+        """The catalogues that these settings ask for.
+
+        Raises:
+            InvalidSetting: one is not written as it should be.
+        """
+        return choices(
+            fs_catalog=self.fs_catalog,
+            k8s_url=self.k8s_url,
+            k8s_token=self.k8s_token,
+            eureka_url=self.eureka_url,
+            catalog=self.catalog,
+        )
 
     @property
     def ttls(self) -> Ttls:

@@ -6,14 +6,20 @@ tells totals only, never a tenant's.
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from amalgam8.catalogs.following import State
 from amalgam8.registry.store import Store
 
+UNREAD_FOR = 600.0
+"""Seconds after which a catalogue that cannot be read is unwell, and the registry with it; until then what
+it told before is good enough."""
 
-def uptime(store: Store, seconds: float) -> dict[str, Any]:
-    """Component ``UPTIME`` of a registry that has been up for this long."""
+
+def uptime(store: Store, seconds: float, catalogs: Iterable[State] = ()) -> dict[str, Any]:
+    """Component ``UPTIME`` of a registry that has been up for this long, and one for each catalogue."""
     load = os.getloadavg()
     views = [store.view(tenant) for tenant in list(store.tenants())]
     properties = {
@@ -29,7 +35,24 @@ def uptime(store: Store, seconds: float) -> dict[str, Any]:
         "revision": sum(view.feed.revision for view in views),
         "instances": sum(len(view) for view in views),
     }
-    return {"UPTIME": {"healthy": True, "properties": properties}}
+    return {
+        "UPTIME": {"healthy": True, "properties": properties},
+        **{f"CATALOG_{state.name.upper()}": _catalog(state, seconds) for state in catalogs},
+    }
+
+
+def _catalog(state: State, seconds: float) -> dict[str, Any]:
+    """What everybody may know of a catalogue: its reason, which may name tenants, is in the log only."""
+    unread = seconds if state.age is None else state.age
+    properties = {
+        "readable": state.healthy,
+        "age": None if state.age is None else round(state.age, 3),
+        "instances": state.instances,
+        "hidden": state.hidden,
+        "refused": state.refused,
+        "failures": state.failures,
+    }
+    return {"healthy": state.healthy or unread <= UNREAD_FOR, "properties": properties}
 
 
 def go_duration(seconds: float) -> str:
