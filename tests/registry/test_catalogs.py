@@ -56,7 +56,7 @@ async def test_all_catalogues_are_read_like_leases(tmp_path: Path) -> None:
                 path = f"/api/v1/instances/{found[0]['id']}{path}"
                 assert (await http.request(method, path, expect=[410])).status == 410
             up = (await http.request("GET", "/uptime")).json()
-            assert set(up) == {"UPTIME", "CATALOG_FILE", "CATALOG_KUBERNETES", "CATALOG_EUREKA"}
+            assert set(up) >= {"UPTIME", "CATALOG_FILE", "CATALOG_KUBERNETES", "CATALOG_EUREKA"}
             assert up["UPTIME"]["properties"]["instances"] == 4
             assert up["CATALOG_FILE"]["properties"]["readable"] is True
             metrics = (await http.request("GET", "/metrics")).body.decode()
