@@ -17,7 +17,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from amalgam8.model.errors import A8Error, BodyTooLarge
@@ -110,7 +110,8 @@ class Api:
             await self._refuse(answer, status_of(error), error.code, str(error), request_id)
         except HTTPException as error:
             code = CODES.get(error.status_code, "refused")
-            await self._refuse(answer, error.status_code, code, _sentence(error, scope), request_id)
+            allow = {"Allow": self._allowed(scope["path"])} if error.status_code == 405 else None
+            await self._refuse(answer, error.status_code, code, _sentence(error, scope), request_id, allow)
         except Exception as error:
             _log.error("a request failed", exc_info=error, path=scope["path"], request_id=request_id)
             await self._refuse(answer, 500, "internal", "Internal Server Error", request_id)
@@ -131,11 +132,29 @@ class Api:
         extra = [(header, request_id.encode()) for header in self._id_headers]
         return [*extra, (b"vary", b"Accept-Encoding")] if self._compress else extra
 
-    async def _refuse(self, answer: "_Answer", status: int, code: str, text: str, request_id: str) -> None:
+    def _allowed(self, path: str) -> str:
+        """The methods that some route takes at this path."""
+        found = [
+            route.methods or {"GET"}
+            for route in self.routes
+            if isinstance(route, Route) and route.path_regex.match(path)
+        ]
+        return ", ".join(sorted(set().union(*found) & METHODS))
+
+    async def _refuse(
+        self,
+        answer: "_Answer",
+        status: int,
+        code: str,
+        text: str,
+        request_id: str,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         if answer.status:  # the answer has begun: all that is left is to cut it
             raise ConnectionAbortedError(text)
-        challenge = {"WWW-Authenticate": _CHALLENGES.get(code, _CHALLENGE)} if status == 401 else None
-        await answer.whole(json_response(self._style(code, text, request_id), status, challenge))
+        if status == 401:
+            headers = {"WWW-Authenticate": _CHALLENGES.get(code, _CHALLENGE)}
+        await answer.whole(json_response(self._style(code, text, request_id), status, headers))
 
     async def _body(self, path: str, headers: dict[bytes, str], receive: Receive) -> bytes:
         """The whole body, within the limit and of the right type."""

@@ -88,7 +88,7 @@ async def serving(
 
 
 class _InPieces:
-    """Sends bodies in pieces: with TLS only what follows one is held back from a client that does not read."""
+    """Sends bodies in pieces: with TLS only what follows one waits for a client that does not read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
