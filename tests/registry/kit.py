@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from amalgam8.clients.http import Answer, Http
 from amalgam8.clients.registry import RegistryClient
 from amalgam8.registry.api import Registry
+from amalgam8.registry.history import History
 from amalgam8.registry.memory import MemoryStore
 from amalgam8.registry.metrics import Metrics
 from amalgam8.registry.registration import Ttls
@@ -25,14 +26,20 @@ class MemoryKit:
     def __init__(self) -> None:
         self.now = 1000.0
         self.happened: list[Happened] = []
+        self.history = History(lambda: JUST_NOW + self.now)
 
-    def make(self, capacity: int = -1) -> MemoryStore:
+    def make(self, capacity: int = -1, freeze_limit: float = 0) -> MemoryStore:
         return MemoryStore(
             capacity=capacity,
+            freeze_limit=freeze_limit,
             clock=lambda: self.now,
             wall=lambda: JUST_NOW + self.now,
-            observe=self.happened.append,
+            observe=self._observe,
         )
+
+    def _observe(self, event: Happened) -> None:
+        self.happened.append(event)
+        self.history.happened(event)
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
@@ -73,14 +80,17 @@ async def running(
     auth: Auth | None = None,
     token: str = "",
     require_https: bool = False,
+    freeze_limit: float = 0,
 ) -> AsyncIterator[Running]:
     """Serve a registry inside the block."""
     kit = MemoryKit()
-    store = kit.make(capacity)
+    store = kit.make(capacity, freeze_limit)
     watchers = Watchers(store, watchers_limit)
     metrics = Metrics()
-    metrics.watch(store, watchers)
-    registry = Registry(store, ttls or Ttls(), watchers, metrics, auth or Auth(), clock=lambda: kit.now)
+    metrics.watch(store, watchers, tuple, kit.history)
+    registry = Registry(
+        store, ttls or Ttls(), watchers, metrics, auth or Auth(), history=kit.history, clock=lambda: kit.now
+    )
     app = registry.application(require_https=require_https)
     async with serving(app, bind("127.0.0.1", port, "api_port")) as bound:
         http = Http(f"http://127.0.0.1:{bound}", token, timeout=10)

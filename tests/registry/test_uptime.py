@@ -53,7 +53,7 @@ def test_a_catalogue_is_well_while_its_data_are_young(
 ) -> None:
     state = State("eureka-2", healthy, "secret.yaml is broken", age, 7, 1, 2, 3)
     document = uptime(MemoryKit().make(), up, [state])
-    assert set(document) == {"UPTIME", "CATALOG_EUREKA-2"}
+    assert set(document) == {"UPTIME", "EXPIRY", "CATALOG_EUREKA-2"}
     assert document["CATALOG_EUREKA-2"]["healthy"] is well
     assert document["CATALOG_EUREKA-2"]["properties"] == {
         "readable": healthy,

@@ -18,12 +18,15 @@ from amalgam8.model.errors import InstanceNotFound, InvalidQuery, ServiceNotFoun
 from amalgam8.model.stream import check_protocol
 from amalgam8.registry.eureka_api import PREFIXES as EUREKA
 from amalgam8.registry.eureka_api import EurekaApi
+from amalgam8.registry.heartbeats import read_heartbeats, renew_many
+from amalgam8.registry.history import History
 from amalgam8.registry.lease import Lease
 from amalgam8.registry.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
+from amalgam8.registry.openapi import document
 from amalgam8.registry.query import parse_query, projection
 from amalgam8.registry.registration import BODY_LIMIT, Ttls, read_registration
 from amalgam8.registry.store import Store
-from amalgam8.registry.uptime import uptime
+from amalgam8.registry.uptime import uptime, version
 from amalgam8.registry.watch import SERVICES_LIMIT, Services, Watchers
 from amalgam8.web.app import Api, json_response
 from amalgam8.web.auth import Auth
@@ -49,14 +52,17 @@ class Registry:
         metrics: Metrics,
         auth: Auth,
         states: Callable[[], Iterable[State]] = tuple,
+        history: History | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._auth = auth
+        self._history = history or History()
         self._store = store
         self._ttls = ttls
         self._watchers = watchers
         self._metrics = metrics
         self._states = states
+        self._document = b""
         self._clock = clock
         self._started = clock()
 
@@ -66,16 +72,20 @@ class Registry:
             Route("/", self.root),
             Route("/uptime", self.uptime),
             Route("/metrics", self.metrics),
+            Route("/openapi.json", self.openapi),
             Route("/api/v1/instances", self.find, methods=["GET"]),
             Route("/api/v1/instances", self.register, methods=["POST"]),
             Route(WATCH_ROUTE, self.watch, methods=["GET"]),
             Route("/api/v1/instances/{id}", self.instance, methods=["GET"]),
             Route("/api/v1/instances/{id}", self.remove, methods=["DELETE"]),
             Route("/api/v1/instances/{id}/heartbeat", self.renew, methods=["PUT"]),
+            Route("/api/v1/heartbeats", self.renew_many, methods=["PUT"]),
+            Route("/api/v1/events", self.events, methods=["GET"]),
             Route("/api/v1/services", self.services, methods=["GET"]),
             Route("/api/v1/services/{name}", self.service, methods=["GET"]),
             *EurekaApi(self._store, self._ttls, self._auth).routes(),
         ]
+        self._document = document(routes, version())
         return Api(
             routes,
             style=registry_style,
@@ -91,11 +101,16 @@ class Registry:
         return json_response(None)
 
     async def uptime(self, _request: Request) -> Response:
-        document = uptime(self._store, self._clock() - self._started, self._states())
+        document = uptime(
+            self._store, self._clock() - self._started, self._states(), len(self._history.frozen)
+        )
         return json_response(document, 200 if all(one["healthy"] for one in document.values()) else 503)
 
     async def metrics(self, request: Request) -> Response:
         return Response(self._metrics.show(self._auth.sees(request)), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, _request: Request) -> Response:
+        return json_response(self._document)
 
     async def register(self, request: Request) -> Response:
         tenant = self._auth.tenant_of(request)
@@ -109,6 +124,16 @@ class Registry:
     async def renew(self, request: Request) -> Response:
         await self._store.renew(self._auth.tenant_of(request), request.path_params["id"])
         return json_response(None)
+
+    async def renew_many(self, request: Request) -> Response:
+        tenant = self._auth.tenant_of(request)
+        ids = read_heartbeats(await request.body())
+        return json_response(await renew_many(self._store, tenant, ids))
+
+    async def events(self, request: Request) -> Response:
+        tenant = self._auth.tenant_of(request)
+        service = _only_service(request.query_params.multi_items())
+        return json_response({"events": self._history.events(tenant, service)})
 
     async def remove(self, request: Request) -> Response:
         await self._store.remove(self._auth.tenant_of(request), request.path_params["id"])
@@ -158,6 +183,16 @@ def _links(request: Request, identity: str) -> dict[str, str]:
     host = headers.get("host") or "{}:{}".format(*request.scope["server"])
     this = f"{'https' if secure else 'http'}://{host}/api/v1/instances/{identity}"
     return {"self": this, "heartbeat": f"{this}/heartbeat"}
+
+
+def _only_service(pairs: Iterable[tuple[str, str]]) -> str:
+    """The value of ``service_name``, or nothing."""
+    service = ""
+    for name, value in pairs:
+        if name != "service_name":
+            raise InvalidQuery(f"{name[:64]!r} is no parameter; there is service_name")
+        service = service or value
+    return service
 
 
 def _chosen(pairs: Iterable[tuple[str, str]]) -> Services:

@@ -14,6 +14,7 @@ from amalgam8.catalogs.following import Catalogs
 from amalgam8.catalogs.merge import Delta
 from amalgam8.model.errors import StoreUnavailable
 from amalgam8.model.instance import Instance
+from amalgam8.registry.heartbeats import renew_many
 from amalgam8.registry.lease import Lease
 from amalgam8.registry.store import Store
 from amalgam8.registry.view import Change, View
@@ -61,6 +62,9 @@ class CataloguedStore:
 
     async def renew(self, tenant: str, identity: str) -> None:
         await self._store.renew(tenant, identity)
+
+    async def renew_many(self, tenant: str, ids: Sequence[str]) -> list[str]:
+        return (await renew_many(self._store, tenant, ids)).unknown
 
     async def remove(self, tenant: str, identity: str) -> None:
         await self._store.remove(tenant, identity)

@@ -5,6 +5,7 @@ import asyncio
 from amalgam8.catalogs.loader import open_catalogs
 from amalgam8.registry.api import Registry
 from amalgam8.registry.catalogued import CataloguedStore
+from amalgam8.registry.history import History
 from amalgam8.registry.metrics import Metrics
 from amalgam8.registry.settings import REFUSED, RegistrySettings
 from amalgam8.registry.store import Happened, Store
@@ -38,28 +39,26 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
     try:
         metrics = Metrics()
 
+        history = History()
+
         def observe(happened: Happened) -> None:
             metrics.happened(happened)
-            if happened.what != "renewed":
-                _log.info(
-                    f"instance {happened.what}",
-                    tenant=happened.tenant,
-                    service=happened.service,
-                    id=happened.id,
-                )
+            history.happened(happened)
+            log(happened)
 
         async with opened(
             settings.store,
             settings.store_address,
             settings.store_password,
             capacity=settings.namespace_capacity,
+            freeze_limit=settings.freeze_limit,
             observe=observe,
         ) as leases:
             store = CataloguedStore(leases, chosen) if chosen else leases
             states = store.catalogs.states if isinstance(store, CataloguedStore) else tuple
             watchers = Watchers(store)
-            metrics.watch(store, watchers, states)
-            app = Registry(store, settings.ttls, watchers, metrics, auth, states).application(
+            metrics.watch(store, watchers, states, history)
+            app = Registry(store, settings.ttls, watchers, metrics, auth, states, history).application(
                 require_https=settings.require_https
             )
             async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
@@ -73,6 +72,17 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
     finally:
         listener.close()
     return 0
+
+
+def log(happened: Happened) -> None:
+    """One line, but for renewals."""
+    of = {"tenant": happened.tenant, "service": happened.service, "id": happened.id}
+    if happened.what in ("frozen", "thawed"):
+        _log.warning(f"expiry {happened.what}", tenant=happened.tenant, reason=happened.reason)
+    elif happened.what != "renewed":
+        _log.info(
+            f"instance {happened.what}", **of, **({"reason": happened.reason} if happened.reason else {})
+        )
 
 
 async def expire_for_ever(store: Store) -> None:

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from amalgam8.catalogs.following import State
+from amalgam8.registry.history import History
 from amalgam8.registry.store import Happened, Store
 from amalgam8.registry.watch import Watchers
 from amalgam8.web.app import Served
@@ -35,11 +36,12 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "a8_registry_lease_events_total": (
         "counter",
         ("tenant", "event"),
-        "What happened to leases: registered, changed, renewed, removed, expired.",
+        "What happened to leases: registered, changed, renewed, removed, expired; frozen and thawed: expiry.",
     ),
     "a8_registry_instances": ("gauge", ("tenant", "status"), "Instances by status."),
     "a8_registry_services": ("gauge", ("tenant",), "Services that have an instance."),
     "a8_registry_revision": ("gauge", ("tenant",), "Changes since the registry began."),
+    "a8_registry_expiry_frozen": ("gauge", ("tenant",), "1 while no lease is ended since many are late."),
     "a8_registry_watchers": ("gauge", ("tenant",), "Watch streams that are open."),
     "a8_registry_catalog_readable": ("gauge", ("catalog",), "1 while the catalogue can be read, else 0."),
     "a8_registry_catalog_age_seconds": (
@@ -73,9 +75,10 @@ class Metrics:
         store: Store,
         watchers: Watchers,
         states: Callable[[], Iterable[State]] = tuple,
+        history: History | None = None,
     ) -> None:
         """Read gauges off these from now on; ``states`` says how the catalogues are."""
-        self._registry.register(_Gauges(store, watchers, states))
+        self._registry.register(_Gauges(store, watchers, states, history or History()))
 
     def served(self, event: Served) -> None:
         key = (event.tenant, event.method, event.route, event.status)
@@ -94,7 +97,7 @@ class Metrics:
         series = self._event_series.get(key)
         if series is None:
             series = self._event_series[key] = self._events.labels(event.tenant, event.what)
-        series.inc()
+        series.inc(event.count)
 
     def show(self, only: str | None = None) -> bytes:
         """The text format of Prometheus; ``only``: no series of other tenants than this one."""
@@ -106,7 +109,10 @@ class Metrics:
 
 
 class _Gauges(Collector):
-    def __init__(self, store: Store, watchers: Watchers, states: Callable[[], Iterable[State]]) -> None:
+    def __init__(
+        self, store: Store, watchers: Watchers, states: Callable[[], Iterable[State]], history: History
+    ) -> None:
+        self._history = history
         self._store = store
         self._watchers = watchers
         self._states = states
@@ -117,7 +123,9 @@ class _Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         instances, services = _gauge("a8_registry_instances"), _gauge("a8_registry_services")
         revision, watchers = _gauge("a8_registry_revision"), _gauge("a8_registry_watchers")
+        frozen = _gauge("a8_registry_expiry_frozen")
         for tenant in list(self._store.tenants()):
+            frozen.add_metric([tenant], tenant in self._history.frozen)
             view = self._store.view(tenant)
             statuses = Tally(lease.instance.status for lease in view)
             for status in sorted({"UP", *statuses}):
@@ -125,7 +133,7 @@ class _Gauges(Collector):
             services.add_metric([tenant], len(view.services()))
             revision.add_metric([tenant], view.feed.revision)
             watchers.add_metric([tenant], self._watchers.count(tenant))
-        yield from (instances, services, revision, watchers, *self._of_catalogs())
+        yield from (instances, services, revision, watchers, frozen, *self._of_catalogs())
 
     def _of_catalogs(self) -> Iterator[Metric]:
         readable, failures = _gauge("a8_registry_catalog_readable"), _gauge("a8_registry_catalog_failures")

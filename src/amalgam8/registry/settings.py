@@ -5,6 +5,7 @@ import dataclasses
 from amalgam8.catalogs.loader import Choice, choices
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.registry.memory import UNLIMITED
+from amalgam8.registry.preservation import LIMIT
 from amalgam8.registry.redis_address import ADDRESS
 from amalgam8.registry.registration import Ttls
 from amalgam8.runtime.kinds import URL, Kind, choice, duration, show_duration, whole
@@ -65,6 +66,12 @@ class RegistrySettings(ServerSettings):
         "is installed beside the registry.",
         _LIST,
         secret=True,
+    )
+
+    freeze_limit: float = setting(
+        LIMIT,
+        "Longest time for which expiry freezes where many of a tenant's leases are late at once; 0s: never.",
+        duration(0, 86400),
     )
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.registry.memory import MemoryStore
+from amalgam8.registry.preservation import LIMIT
 from amalgam8.registry.redis_address import read_address
 from amalgam8.registry.store import Observer, Store
 
@@ -15,7 +16,7 @@ REACHED_WITHIN = 5.0
 
 @contextlib.asynccontextmanager
 async def opened(
-    kind: str, address: str, password: str, *, capacity: int, observe: Observer
+    kind: str, address: str, password: str, *, capacity: int, freeze_limit: float = LIMIT, observe: Observer
 ) -> AsyncIterator[Store]:
     """The store ``kind`` (``inmem`` or ``redis``) inside the block.
 
@@ -23,7 +24,7 @@ async def opened(
         InvalidSetting: the library that it needs is not installed.
     """
     if kind == "inmem":
-        yield MemoryStore(capacity=capacity, observe=observe)
+        yield MemoryStore(capacity=capacity, freeze_limit=freeze_limit, observe=observe)
         return
     try:
         from amalgam8.registry.redis import RedisStore
@@ -35,7 +36,7 @@ async def opened(
     link = Link(read_address(address), password)
     try:
         async with asyncio.TaskGroup() as tasks:
-            store = RedisStore(link, capacity=capacity, observe=observe)
+            store = RedisStore(link, capacity=capacity, freeze_limit=freeze_limit, observe=observe)
             following = tasks.create_task(store.follow())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REACHED_WITHIN):

@@ -7,7 +7,7 @@ tells totals only, never a tenant's.
 import os
 import platform
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from typing import Any
 
 from amalgam8.catalogs.following import State
@@ -18,8 +18,11 @@ UNREAD_FOR = 600.0
 it told before is good enough."""
 
 
-def uptime(store: Store, seconds: float, catalogs: Iterable[State] = ()) -> dict[str, Any]:
-    """Component ``UPTIME`` of a registry that has been up for this long, and one for each catalogue."""
+def uptime(store: Store, seconds: float, catalogs: Iterable[State] = (), frozen: int = 0) -> dict[str, Any]:
+    """Component ``UPTIME`` of a registry up for this long, ``EXPIRY``, and one for each catalogue.
+
+    ``frozen`` tenants' leases are not ended just now, since too many of them are late.
+    """
     load = os.getloadavg()
     views = [store.view(tenant) for tenant in list(store.tenants())]
     properties = {
@@ -27,7 +30,7 @@ def uptime(store: Store, seconds: float, catalogs: Iterable[State] = ()) -> dict
         "load_1m": load[0],
         "load_5m": load[1],
         "load_15m": load[2],
-        "build_version": _version(),
+        "build_version": version(),
         "build_revision": "unknown",
         "build_date": "unknown",
         "build_goversion": f"python{platform.python_version()}",
@@ -37,6 +40,7 @@ def uptime(store: Store, seconds: float, catalogs: Iterable[State] = ()) -> dict
     }
     return {
         "UPTIME": {"healthy": True, "properties": properties},
+        "EXPIRY": {"healthy": True, "properties": {"frozen_tenants": frozen}},
         **{f"CATALOG_{state.name.upper()}": _catalog(state, seconds) for state in catalogs},
     }
 
@@ -65,8 +69,9 @@ def go_duration(seconds: float) -> str:
     return f"{minutes:.0f}m{text}" if minutes else text
 
 
-def _version() -> str:
+def version() -> str:
+    """Of this program, as installed."""
     try:
-        return version("amalgam8")
-    except PackageNotFoundError:
+        return metadata.version("amalgam8")
+    except metadata.PackageNotFoundError:
         return "unknown"

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 import msgspec
 
 from amalgam8.model.instance import Instance
-from amalgam8.registry.lease import Lease
+from amalgam8.registry.lease import NEVER, Lease
 from amalgam8.registry.query import InstanceQuery
 from amalgam8.runtime.feed import Feed
 
@@ -33,6 +33,7 @@ class View:
     def __init__(self) -> None:
         self.feed: Feed[Change] = Feed()
         self._by_id: dict[str, Lease] = {}
+        self._resting: set[str] = set()
         self._by_service: dict[str, dict[str, Lease]] = {}
 
     def __len__(self) -> int:
@@ -40,6 +41,11 @@ class View:
 
     def __iter__(self) -> Iterator[Lease]:
         return iter(self._by_id.values())
+
+    @property
+    def lapsing(self) -> int:
+        """How many may lapse: all that are not OUT_OF_SERVICE."""
+        return len(self._by_id) - len(self._resting)
 
     def get(self, identity: str) -> Lease | None:
         return self._by_id.get(identity)
@@ -69,6 +75,7 @@ class View:
         new = instance.id not in self._by_id
         self._by_id[instance.id] = lease
         self._by_service.setdefault(instance.service_name, {})[instance.id] = lease
+        (self._resting.add if lease.lapses == NEVER else self._resting.discard)(instance.id)
         change = Change(instance.service_name, instance.id, lease.shown(), new=new)
         self.feed.append(self.feed.revision + 1, change)
 
@@ -76,6 +83,7 @@ class View:
         """Show no longer a lease that has ended."""
         instance = lease.instance
         del self._by_id[instance.id]
+        self._resting.discard(instance.id)
         of_service = self._by_service[instance.service_name]
         del of_service[instance.id]
         if not of_service:
