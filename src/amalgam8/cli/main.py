@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from amalgam8.cli import declare, faults, history, listings, rules, shorthand, show, traffic, up
+from amalgam8.cli import declare, faults, history, listings, rules, shorthand, show, token, traffic, up
 from amalgam8.cli.connect import CONTROLLER_URL, REGISTRY_URL, Target
 from amalgam8.model.errors import A8Error, InvalidInput, Unavailable
 
@@ -29,6 +29,9 @@ GLOBAL_FLAGS = {
     "--a8-registry-url": True,
     "--registry-token": True,
     "--a8-registry-token": True,
+    "--ca-cert": True,
+    "--client-cert": True,
+    "--client-key": True,
     "--debug": False,
 }
 """Flags that may stand before or after the command, and whether they take a value."""
@@ -102,6 +105,36 @@ def _global(
             show_default=False,
         ),
     ] = "",
+    ca_cert: Annotated[
+        str,
+        typer.Option(
+            "--ca-cert",
+            envvar="A8_CA_CERT",
+            metavar="FILE",
+            help="Authorities in PEM that https URLs are checked against, in place of the system's.",
+            show_default=False,
+        ),
+    ] = "",
+    client_cert: Annotated[
+        str,
+        typer.Option(
+            "--client-cert",
+            envvar="A8_CLIENT_CERT",
+            metavar="FILE",
+            help="Certificate chain in PEM to show where a server asks for one.",
+            show_default=False,
+        ),
+    ] = "",
+    client_key: Annotated[
+        str,
+        typer.Option(
+            "--client-key",
+            envvar="A8_CLIENT_KEY",
+            metavar="FILE",
+            help="Private key of the certificate, in PEM.",
+            show_default=False,
+        ),
+    ] = "",
     debug: Annotated[
         bool,
         typer.Option("--debug", envvar="A8_DEBUG", help="Show each request as a curl line, without tokens."),
@@ -120,7 +153,16 @@ def _global(
     if ctx.invoked_subcommand is None:
         sys.stderr.write(ctx.get_help() + "\n")
         raise typer.Exit(USAGE)
-    ctx.obj = Target(controller_url, controller_token, registry_url, registry_token, debug)
+    ctx.obj = Target(
+        controller_url,
+        controller_token,
+        registry_url,
+        registry_token,
+        debug,
+        ca_cert,
+        client_cert,
+        client_key,
+    )
 
 
 COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
@@ -175,6 +217,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("service-list", listings.services, ("service-list",)),
     ("sidecar-list", listings.sidecars, ("sidecar-list", "sidecar-list -o json")),
     ("info", listings.info, ("info",)),
+    ("token", token.make, ("token --tenant blue --ttl 24h", "token --tenant admin --key-file private.pem")),
     ("up", up.up, ("up --demo bookinfo", "up -f mesh.yaml --gateway-port 8000")),
 )
 

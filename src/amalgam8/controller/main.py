@@ -14,6 +14,7 @@ from amalgam8.controller.tenants import Tenants
 from amalgam8.runtime.logs import Log
 from amalgam8.runtime.service import run
 from amalgam8.web.serve import bind, serving
+from amalgam8.web.settings import auth_of, tls_of
 
 _log = Log("controller")
 
@@ -27,8 +28,9 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
     """Serve until cancelled.
 
     Raises:
-        InvalidSetting: the port or the database cannot be used.
+        InvalidSetting: the port, the database, a key or a certificate cannot be used.
     """
+    auth, tls = auth_of(settings), tls_of(settings)
     listener = bind(settings.listen_host, settings.api_port, "api_port")
     try:
         store = await _open(settings)
@@ -37,8 +39,8 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
             tenants = Tenants(store, settings.fault_ttl, wrote=metrics.wrote, compiled=metrics.compiled)
             await tenants.open()
             metrics.watch(tenants, time.monotonic)
-            app = controller_api(tenants, metrics, time.monotonic)
-            async with asyncio.TaskGroup() as tasks, serving(app, listener) as port:
+            app = controller_api(tenants, metrics, auth, time.monotonic, require_https=settings.require_https)
+            async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
                 tasks.create_task(lapse.follow(tenants))
                 tasks.create_task(roster.follow(tenants))
                 _log.info(

@@ -3,9 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from amalgam8.runtime import logs
-from amalgam8.runtime.kinds import LISTEN_PORT, PATH, choice, duration, whole
+from amalgam8.runtime.kinds import PATH, choice, duration, whole
 from amalgam8.runtime.settings import setting
+from amalgam8.web.settings import ServerSettings
 
 _LATER = "is not supported yet"
 
@@ -14,8 +14,6 @@ DEFAULT_PATH = Path("~/.local/state/amalgam8/controller.db")
 REFUSED = {
     name: f"{name} {_LATER}"
     for name in (
-        "jwt_secret",
-        "require_https",
         "database_host",
         "database_username",
         "database_password",
@@ -28,11 +26,9 @@ REFUSED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class ControllerSettings:
+class ControllerSettings(ServerSettings):
     """Durations in seconds."""
 
-    api_port: int = setting(8080, "Port of the REST API and the streams.", LISTEN_PORT)
-    listen_host: str = setting("127.0.0.1", "Address to listen on.")
     database_type: str = setting(
         "sqlite",
         "Where rules are kept: in a file, or in memory until the controller ends.",
@@ -49,10 +45,3 @@ class ControllerSettings:
     fault_ttl: float = setting(
         3600.0, "Life of fault rules that name neither expires nor ttl.", duration(1, 30 * 86400)
     )
-    auth_mode: str = setting(
-        "none",
-        "Who may use the API: none lets everybody, as the tenant 'default'.",
-        choice("none", later=("trusted", "jwt")),
-    )
-    log_level: str = setting("info", "Least severe log records to write.", logs.LEVEL)
-    log_format: str = setting("text", "Form of log records.", logs.FORMAT)
