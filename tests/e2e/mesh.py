@@ -110,6 +110,16 @@ class Sidecar(Daemon):
         """A call of the app through its sidecar."""
         return await self.http.request("GET", path, expect=range(400, 600), headers=headers)
 
+    async def follows(self, endpoints: set[str]) -> bool:
+        """Whether the proxy has taken in all that the agent knows, these endpoints among it."""
+        try:
+            state = (await self.admin.request("GET", "/state")).json()
+            proxy = (await self.admin.request("GET", "/-/status")).json()["proxy"]
+        except A8Error:
+            return False
+        known = {instance["endpoint"]["value"] for instance in state["instances"]}
+        return endpoints <= known and bool(proxy["confirmed"] == proxy["desired"])
+
     async def version(self, path: str, headers: Mapping[str, str] | None = None) -> str:
         """The tags of the backend that answered, joined by commas, or the status as text."""
         answer = await self.get(path, headers)
@@ -161,7 +171,9 @@ class Mesh:
             except A8Error:
                 return False
             applied = [row for row in rows if row.state == "applied"]
-            return len(applied) >= len(wanted) and backends <= found
+            if len(applied) < len(wanted) or not backends <= found:
+                return False
+            return all([await sidecar.follows(backends) for sidecar in wanted])
 
         await eventually(settled, within=within, what="all sidecars ready\n" + self.tails())
 

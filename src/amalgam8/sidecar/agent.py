@@ -28,7 +28,7 @@ from amalgam8.sidecar.settings import Settings, checked
 from amalgam8.web.serve import bind, serving
 
 ADMIN_HOST = "127.0.0.1"
-END_WITHIN = 3.8
+END_WITHIN = 3.5
 """Seconds until the app is killed at the latest; the rest of the 5 s is the proxy's."""
 
 PROXY_WITHIN = 8.0

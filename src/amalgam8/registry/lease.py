@@ -1,0 +1,112 @@
+"""Leases, and a queue that knows which of them lapse next. Driven by whatever time it is handed.
+
+A lease lapses once more than its ttl has passed since its last renewal; OUT_OF_SERVICE never does. A
+renewal costs nothing but a note of the time: the queue is looked at only when something is due, and a
+lease that was renewed meanwhile goes back into it. Refuses to read a clock.
+"""
+
+import heapq
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import msgspec
+
+from amalgam8.model.instance import Instance
+
+NEVER = float("inf")
+
+
+class Lease:
+    """An instance and when it was last heard of.
+
+    ``renewed`` is on the clock of leases, ``heard`` the same moment in Unix seconds.
+    ``instance`` has no ``last_heartbeat``; ``shown`` and ``json`` put it in.
+    """
+
+    __slots__ = ("_json", "heard", "instance", "queued", "renewed", "tenant")
+
+    def __init__(self, tenant: str, instance: Instance, renewed: float, heard: float) -> None:
+        self.tenant = tenant
+        self.instance = instance
+        self.renewed = renewed
+        self.heard = heard
+        self.queued = NEVER
+        self._json = b""
+
+    @property
+    def lapses(self) -> float:
+        """The last moment at which it still holds."""
+        if self.instance.status == "OUT_OF_SERVICE":
+            return NEVER
+        return self.renewed + self.instance.ttl
+
+    def renew(self, now: float, wall: float) -> None:
+        self.renewed = now
+        self.heard = wall
+        self._json = b""
+
+    def replace(self, instance: Instance) -> None:
+        """Put other content under the same id."""
+        self.instance = instance
+        self._json = b""
+
+    def shown(self) -> Instance:
+        """The instance as everybody sees it."""
+        return msgspec.structs.replace(self.instance, last_heartbeat=rfc3339(self.heard))
+
+    def json(self) -> bytes:
+        """``shown`` as JSON, made once after each change or renewal."""
+        if not self._json:
+            self._json = msgspec.json.encode(self.shown())
+        return self._json
+
+
+def rfc3339(seconds: float) -> str:
+    """``2030-01-31T12:00:00.000000Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class LapseQueue:
+    """Leases in the order in which they may lapse. Each stands in it once at the most."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Lease]] = []
+        self._count = 0
+        self._stale = 0
+
+    def __len__(self) -> int:
+        """Entries held, stale ones included: never more than twice the leases and a little."""
+        return len(self._heap)
+
+    def put(self, lease: Lease) -> None:
+        """Take in a lease, or move it forward; one that lapses later than it is queued stays where it is."""
+        if lease.lapses >= lease.queued:
+            return
+        self.drop(lease)
+        lease.queued = lease.lapses
+        self._count += 1
+        heapq.heappush(self._heap, (lease.queued, self._count, lease))
+
+    def drop(self, lease: Lease) -> None:
+        """Forget a lease that has ended."""
+        if lease.queued == NEVER:
+            return
+        lease.queued = NEVER
+        self._stale += 1
+        if self._stale > len(self._heap) // 2 + 64:
+            self._heap = [entry for entry in self._heap if entry[2].queued == entry[0]]
+            heapq.heapify(self._heap)
+            self._stale = 0
+
+    def lapsed(self, now: float) -> Iterator[Lease]:
+        """Take out, earliest first, the leases that have lapsed before ``now``."""
+        while self._heap and self._heap[0][0] < now:
+            due, _, lease = heapq.heappop(self._heap)
+            if lease.queued != due:
+                self._stale -= 1
+                continue
+            lease.queued = NEVER
+            if lease.lapses < now:
+                yield lease
+            else:
+                self.put(lease)

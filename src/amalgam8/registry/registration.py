@@ -1,0 +1,143 @@
+"""Reads and checks the body of a registration. Pure.
+
+Wire format: ``POST /api/v1/instances`` (``docs/reference/registry-api.md``). As the original's, member
+names match in any case and unknown members are ignored. Refuses, beyond the original, what nobody could
+address or read back: control characters, names with a slash or white space, tags without bound.
+"""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from amalgam8.model.caller import name_problem
+from amalgam8.model.errors import InvalidInstance, InvalidJson
+from amalgam8.model.instance import ENDPOINT_TYPES, STATUSES, Endpoint, Instance, instance_id
+
+BODY_LIMIT = 64 * 1024
+ENDPOINT_LIMIT = 128
+METADATA_LIMIT = 1024
+TAGS_LIMIT = 64
+TAG_LIMIT = 1024
+"""All in bytes, but TAGS_LIMIT."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+T = TypeVar("T")
+Members = dict[str, msgspec.Raw]
+
+
+class Ttls(msgspec.Struct, frozen=True):
+    """What a lease's time to live may be, in whole seconds."""
+
+    least: int = 10
+    default: int = 30
+    most: int = 600
+
+    def clamp(self, asked: int) -> int:
+        """The effective ttl: never an error. 0 asks for the default."""
+        return min(max(asked or self.default, self.least), self.most)
+
+
+def read_registration(body: bytes, ttls: Ttls) -> Instance:
+    """The instance that the body asks for, with its id and its effective ttl.
+
+    Raises:
+        InvalidJson: no JSON object in UTF-8, or a member of the wrong type.
+        InvalidInstance: a member that is missing, unknown as a value, or over its limit.
+    """
+    service, endpoint, ttl, status, tags, metadata = _typed(_members(body, "the body"))
+    if not service:
+        raise InvalidInstance("service_name is missing")
+    if endpoint is None:
+        raise InvalidInstance("endpoint is missing")
+    if not endpoint.type or not endpoint.value:
+        raise InvalidInstance("endpoint.type and endpoint.value must both be given")
+    if endpoint.type not in ENDPOINT_TYPES:
+        raise InvalidInstance(f"endpoint.type must be one of {', '.join(ENDPOINT_TYPES)}")
+    status = status.upper() or "UP"
+    if status not in STATUSES:
+        raise InvalidInstance(f"status must be one of {', '.join(STATUSES)}")
+    if problem := name_problem(service):
+        raise InvalidInstance(f"service_name {problem}")
+    _check_text("endpoint.value", endpoint.value, ENDPOINT_LIMIT)
+    if metadata is not msgspec.UNSET and len(bytes(metadata)) > METADATA_LIMIT:
+        raise InvalidInstance(f"metadata is longer than {METADATA_LIMIT} bytes")
+    if len(tags) > TAGS_LIMIT:
+        raise InvalidInstance(f"more than {TAGS_LIMIT} tags")
+    for index, tag in enumerate(tags):
+        _check_text(f"tags[{index}]", tag, TAG_LIMIT)
+    return Instance(
+        id=instance_id(service, endpoint),
+        service_name=service,
+        endpoint=endpoint,
+        ttl=ttls.clamp(ttl),
+        status=status,
+        metadata=metadata,
+        # The original's sidecar sends one empty tag where it has none.
+        tags=tuple(filter(None, tags)),
+    )
+
+
+def _typed(
+    members: Members,
+) -> tuple[str, Endpoint | None, int, str, tuple[str, ...], msgspec.Raw | msgspec.UnsetType]:
+    """Each member in its type, in the order of the wire format; what is absent or null, empty."""
+    raw = members.get("endpoint")
+    endpoint = None
+    if raw is not None and bytes(raw) != b"null":
+        inner = _members(bytes(raw), "endpoint")
+        endpoint = Endpoint(
+            _member(inner, "type", str, "a text", "", "endpoint."),
+            _member(inner, "value", str, "a text", "", "endpoint."),
+        )
+    ttl = _member(members, "ttl", int, "a whole number of seconds, 0 or more", 0)
+    if ttl < 0:
+        raise InvalidJson("ttl must be a whole number of seconds, 0 or more")
+    service = _member(members, "service_name", str, "a text", "")
+    status = _member(members, "status", str, "a text", "")
+    tags = _member(members, "tags", tuple[str, ...], "a list of texts", ())
+    return service, endpoint, ttl, status, tags, _metadata(members)
+
+
+def _metadata(members: Members) -> msgspec.Raw | msgspec.UnsetType:
+    """The text as it was sent; read once, so that everybody who is handed it can read it."""
+    raw = members.get("metadata")
+    if raw is None:
+        return msgspec.UNSET
+    _decode(bytes(raw), Any, "metadata cannot be read as JSON")
+    return raw.copy()  # else it would keep the whole body alive
+
+
+def _check_text(name: str, text: str, limit: int) -> None:
+    if len(text.encode()) > limit:
+        raise InvalidInstance(f"{name} is longer than {limit} bytes")
+    if _CONTROL.search(text):
+        raise InvalidInstance(f"{name} holds a control character")
+
+
+def _members(data: bytes, what: str) -> Members:
+    """An object's members by lower-case name; of several the last counts."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise InvalidJson(f"{what} is not UTF-8") from None
+    found: Members = _decode(data, Members, f"{what} is not a JSON object")
+    return {name.lower(): raw for name, raw in found.items()}
+
+
+def _member(members: Members, name: str, kind: type[T], words: str, default: T, prefix: str = "") -> T:
+    raw = members.get(name)
+    if raw is None or bytes(raw) == b"null":
+        return default
+    value: T = _decode(bytes(raw), kind, f"{prefix}{name} must be {words}")
+    return value
+
+
+def _decode(data: bytes, kind: Any, problem: str) -> Any:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.ValidationError, RecursionError):
+        raise InvalidJson(problem) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise InvalidJson(f"{problem}: {error}") from None

@@ -1,0 +1,77 @@
+"""A registry for tests: served over a real socket, on a clock that the test moves."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from amalgam8.clients.http import Answer, Http
+from amalgam8.clients.registry import RegistryClient
+from amalgam8.registry.api import Registry
+from amalgam8.registry.memory import MemoryStore
+from amalgam8.registry.metrics import Metrics
+from amalgam8.registry.registration import Ttls
+from amalgam8.registry.store import Happened
+from amalgam8.registry.watch import Watchers
+from amalgam8.web.serve import bind, serving
+
+JUST_NOW = 1_900_000_000.0
+ANY_STATUS = range(400, 600)
+
+
+class MemoryKit:
+    """Makes memory stores in virtual time."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.happened: list[Happened] = []
+
+    def make(self, capacity: int = -1) -> MemoryStore:
+        return MemoryStore(
+            capacity=capacity,
+            clock=lambda: self.now,
+            wall=lambda: JUST_NOW + self.now,
+            observe=self.happened.append,
+        )
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Running:
+    """A served registry and clients of it."""
+
+    def __init__(self, port: int, http: Http, kit: MemoryKit, store: MemoryStore, watchers: Watchers) -> None:
+        self.port = port
+        self.http = http
+        self.kit = kit
+        self.store = store
+        self.watchers = watchers
+        self.client = RegistryClient(http)
+
+    async def ask(
+        self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One request; whatever the status, the answer."""
+        return await self.http.request(method, path, body, headers=headers, expect=ANY_STATUS)
+
+    async def pass_time(self, seconds: float) -> None:
+        self.kit.advance(seconds)
+        await self.store.expire()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *, capacity: int = -1, watchers_limit: int = 100, ttls: Ttls | None = None, port: int = 0
+) -> AsyncIterator[Running]:
+    """Serve a registry inside the block."""
+    kit = MemoryKit()
+    store = kit.make(capacity)
+    watchers = Watchers(store, watchers_limit)
+    metrics = Metrics()
+    metrics.watch(store, watchers)
+    app = Registry(store, ttls or Ttls(), watchers, metrics, clock=lambda: kit.now).application()
+    async with serving(app, bind("127.0.0.1", port, "api_port")) as bound:
+        http = Http(f"http://127.0.0.1:{bound}", timeout=10)
+        try:
+            yield Running(bound, http, kit, store, watchers)
+        finally:
+            await http.close()

@@ -1,0 +1,80 @@
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from amalgam8.registry.metrics import METRICS, WATCH_ROUTE, Metrics
+from amalgam8.registry.store import Happened
+from amalgam8.registry.watch import Watchers
+from amalgam8.web.app import Served
+from tests.contracts.registry_store import instance
+from tests.registry.kit import MemoryKit, running
+
+
+def shown(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(metrics.show().decode())
+        for sample in family.samples
+        if sample.name.startswith("a8_")
+    }
+
+
+async def test_everything_shown_stands_in_the_table_with_its_labels() -> None:
+    metrics = Metrics()
+    store = MemoryKit().make()
+    metrics.watch(store, Watchers(store))
+    await store.register("t", instance())
+    metrics.served(Served("GET", "/uptime", 200, 0.01))
+    metrics.happened(Happened("t", "registered", "a", "1"))
+    seen = set()
+    for name, labels in shown(metrics):
+        if name.endswith("_created"):
+            continue
+        base = re.sub("_(bucket|sum|count)$", "", name)
+        seen.add(base)
+        assert {label for label, _ in labels} - {"le"} == set(METRICS[base][1])
+        assert "tenant" in METRICS[base][1]
+    assert seen == set(METRICS)
+
+
+async def test_gauges_follow_the_store() -> None:
+    store = MemoryKit().make()
+    metrics = Metrics()
+    metrics.watch(store, Watchers(store))
+    await store.register("t", instance(port=1))
+    await store.register("t", instance("ratings", 2, status="STARTING"))
+    await store.register("u", instance(port=1))
+    found = shown(metrics)
+    assert found["a8_registry_instances", (("status", "UP"), ("tenant", "t"))] == 1
+    assert found["a8_registry_instances", (("status", "STARTING"), ("tenant", "t"))] == 1
+    assert found["a8_registry_instances", (("status", "UP"), ("tenant", "u"))] == 1
+    assert found["a8_registry_services", (("tenant", "t"),)] == 2
+    assert found["a8_registry_revision", (("tenant", "t"),)] == 2
+    await store.remove("t", instance(port=1).id)
+    assert shown(metrics)["a8_registry_instances", (("status", "UP"), ("tenant", "t"))] == 0
+
+
+def test_two_registries_do_not_share_counters() -> None:
+    one, other = Metrics(), Metrics()
+    one.happened(Happened("t", "expired", "a", "1"))
+    assert shown(one)["a8_registry_lease_events_total", (("event", "expired"), ("tenant", "t"))] == 1
+    assert ("a8_registry_lease_events_total", (("event", "expired"), ("tenant", "t"))) not in shown(other)
+
+
+def test_a_streams_length_is_no_latency() -> None:
+    metrics = Metrics()
+    metrics.served(Served("GET", WATCH_ROUTE, 200, 3600.0, "t"))
+    name = "a8_registry_request_seconds_sum"
+    assert shown(metrics)[name, (("method", "GET"), ("route", WATCH_ROUTE), ("tenant", "t"))] == 0
+
+
+async def test_paths_asked_for_make_no_series() -> None:
+    async with running() as registry:
+        for number in range(20):
+            await registry.ask("GET", f"/nope/{number}")
+            await registry.ask("GET", f"/api/v1/services/nope-{number}")
+        answer = await registry.ask("GET", "/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "nope" not in answer.body.decode()
+    routes = set(re.findall(r'requests_total\{.*route="([^"]*)"', answer.body.decode()))
+    assert routes == {"other", "/api/v1/services/{name}"}
