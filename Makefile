@@ -1,5 +1,5 @@
 # Everything starts from a Python of 3.11 or newer; each target installs what it needs.
-#   make demo | test | lint | format | bench | lock | docs
+#   make demo | test | lint | format | fuzz SECONDS=600 | bench | lock | docs
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +10,7 @@ PROXY ?= envoy
 PYTEST ?= -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-one lint format bench lock docs clean
+.PHONY: help demo test test-one lint format fuzz bench lock docs clean
 
 help:
 	@sed -n 2,2p Makefile | cut -c3-
@@ -42,6 +42,11 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Rules and requests at random, the real proxy against the reference interpreter; SEED=… repeats a run.
+SECONDS ?= 600
+fuzz: $(INSTALLED)
+	A8_FUZZ_SECONDS=$(SECONDS) $(if $(SEED),A8_FUZZ_SEED=$(SEED)) $(BIN)/pytest tests/conformance/test_fuzz.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

@@ -1,12 +1,11 @@
-"""The Plan's nouns: conditions, encodings, hashes."""
+"""The Plan's nouns: encodings and hashes."""
 
 import msgspec
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
+from amalgam8.routing.condition import Condition
 from amalgam8.routing.plan import (
-    ALWAYS,
-    Condition,
+    AccessEntry,
     DestinationPlan,
     FaultEntry,
     PlanAbort,
@@ -18,37 +17,40 @@ from amalgam8.routing.plan import (
     plan_hash,
 )
 
-patterns = st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"))
-conditions = st.frozensets(patterns, max_size=4).map(lambda found: Condition(tuple(sorted(found))))
-
 PART = DestinationPlan(
     routes=(
         RouteEntry(
-            "r", (PlanBackend("d", ("v1",), 3), PlanBackend("d", ("v2",))), Condition((("c", "x"),)), 9.5
+            rule="r",
+            backends=(PlanBackend("d", ("v1",), 3), PlanBackend("d", ("v2",))),
+            match=Condition((("c", "x"),)),
+            expires=9.5,
         ),
     ),
-    faults=(FaultEntry("f", delays=(PlanDelay(7.0, 0.5, ("v1",)),), aborts=(PlanAbort(503),)),),
+    faults=(FaultEntry(rule="f", delays=(PlanDelay(7.0, 0.5, ("v1",)),), aborts=(PlanAbort(503),)),),
 )
-
-
-@given(conditions, conditions)
-def test_both_is_the_stronger(one: Condition, other: Condition) -> None:
-    both = one.both(other)
-    assert both == other.both(one)
-    assert both.implies(one)
-    assert both.implies(other)
-    assert one.implies(ALWAYS)
-    assert one.implies(other) == (both == one)
 
 
 def test_a_part_survives_the_wire() -> None:
     assert msgspec.json.decode(encode_part(PART), type=DestinationPlan) == PART
 
 
+@pytest.mark.parametrize(
+    "missing", [b'{"routes":[{"rule":"r"}]}', b'{"access":[{"rule":"r","verdict":"maybe"}]}']
+)
+def test_a_part_that_says_too_little_is_refused(missing: bytes) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(missing, type=DestinationPlan)
+
+
+def test_an_entry_always_applies_unless_it_says_otherwise() -> None:
+    encoded = msgspec.json.encode(AccessEntry(rule="r", verdict="deny"))
+    assert encoded == b'{"rule":"r","verdict":"deny"}'
+
+
 def test_a_part_is_small() -> None:
     assert encode_part(PART) == (
-        b'{"routes":[{"rule":"r","backends":[{"service":"d","tags":["v1"],"weight":3},'
-        b'{"service":"d","tags":["v2"]}],"match":{"headers":[["c","x"]]},"expires":9.5}],'
+        b'{"routes":[{"rule":"r","match":{"headers":[["c","x"]]},"expires":9.5,'
+        b'"backends":[{"service":"d","tags":["v1"],"weight":3},{"service":"d","tags":["v2"]}]}],'
         b'"faults":[{"rule":"f","delays":[{"seconds":7.0,"probability":0.5,"tags":["v1"]}],'
         b'"aborts":[{"status":503}]}]}'
     )

@@ -1,23 +1,44 @@
 """resolve: the Plan joined with the instances, by example and by property."""
 
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amalgam8.model.instance import Address, Endpoint, Instance
+from amalgam8.routing.condition import ALWAYS, Condition
 from amalgam8.routing.plan import (
-    ALWAYS,
-    Condition,
+    DEFAULT_POLICY,
+    AccessEntry,
     DestinationPlan,
     FaultEntry,
+    HeadersEntry,
+    LimitEntry,
+    MirrorEntry,
+    Outer,
     PlanAbort,
     PlanBackend,
     PlanDelay,
+    PlanLimit,
+    PlanMirror,
+    PlanTrace,
+    Policy,
     RouteEntry,
+    TraceEntry,
 )
-from amalgam8.routing.resolve import SHARES, Instances, ServiceRouting, Target, resolve, services_used
+from amalgam8.routing.resolve import (
+    SHARES,
+    Instances,
+    Route,
+    ServiceRouting,
+    Target,
+    mirror_target,
+    outer_routes,
+    resolve,
+    services_used,
+)
 
 JASON = Condition((("cookie", "user=jason"),))
 
@@ -30,7 +51,7 @@ def one(service: str, port: int, *tags: str, kind: str = "http") -> Instance:
 def entry(
     rule: str, *backends: PlanBackend, match: Condition = ALWAYS, expires: float | None = None
 ) -> RouteEntry:
-    return RouteEntry(rule, backends, match, expires)
+    return RouteEntry(rule=rule, backends=backends, match=match, expires=expires)
 
 
 def only(part: DestinationPlan | None, *instances: Instance, now: float = 0.0) -> ServiceRouting:
@@ -95,7 +116,7 @@ def test_udp_instances_and_unreadable_ones_take_no_calls() -> None:
 
 
 def test_a_tagged_fault_cuts_the_default_backend() -> None:
-    fault = FaultEntry("f1", delays=(PlanDelay(1.0, 1.0, ("v2",)),))
+    fault = FaultEntry(rule="f1", delays=(PlanDelay(1.0, 1.0, ("v2",)),))
     routing = only(
         DestinationPlan(faults=(fault,)), *(one("reviews", port, f"v{port}") for port in (1, 2, 3))
     )
@@ -108,7 +129,7 @@ def test_a_tagged_fault_cuts_the_default_backend() -> None:
 
 
 def test_a_fault_that_cuts_nothing_keeps_the_plain_name() -> None:
-    fault = FaultEntry("f1", aborts=(PlanAbort(503, 1.0, ("v2",)),))
+    fault = FaultEntry(rule="f1", aborts=(PlanAbort(503, 1.0, ("v2",)),))
     routing = only(DestinationPlan(faults=(fault,)), one("reviews", 1, "v2"), one("reviews", 2, "v2"))
     assert [piece.target for piece in routing.routes[0].slices] == [Target("reviews", ("v2",))]
     assert [
@@ -119,8 +140,8 @@ def test_a_fault_that_cuts_nothing_keeps_the_plain_name() -> None:
 
 def test_entries_lapse_at_their_time() -> None:
     part = DestinationPlan(
-        (entry("r1", PlanBackend("reviews", ("v2",)), expires=20.0),),
-        (FaultEntry("f1", delays=(PlanDelay(1.0),), expires=10.0),),
+        routes=(entry("r1", PlanBackend("reviews", ("v2",)), expires=20.0),),
+        faults=(FaultEntry(rule="f1", delays=(PlanDelay(1.0),), expires=10.0),),
     )
     before, between, after = (only(part, one("reviews", 1), now=now) for now in (9.9, 10.0, 20.0))
     assert (before.lapses, between.lapses, after.lapses) == (10.0, 20.0, None)
@@ -128,29 +149,159 @@ def test_entries_lapse_at_their_time() -> None:
     assert [routing.routes[0].rule for routing in (before, between, after)] == ["r1", "r1", ""]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        DestinationPlan(access=(AccessEntry(rule="a", verdict="guard", expires=5.0),)),
+        DestinationPlan(limits=(LimitEntry(rule="a", limits=(PlanLimit(1),), expires=5.0),)),
+        DestinationPlan(headers=(HeadersEntry(rule="a", remove=("b",), expires=5.0),)),
+        DestinationPlan(mirrors=(MirrorEntry(rule="a", mirrors=(PlanMirror(("v2",)),), expires=5.0),)),
+        DestinationPlan(traces=(TraceEntry(rule="a", traces=(PlanTrace("k", "v", ("v2",)),), expires=5.0),)),
+    ],
+)
+def test_every_kind_lapses(part: DestinationPlan) -> None:
+    instances = (one("reviews", 1, "v1"), one("reviews", 2, "v2"))
+    before, after = only(part, *instances, now=4.9), only(part, *instances, now=5.0)
+    assert before.lapses == 5.0
+    assert before != only(None, *instances)
+    assert after == only(None, *instances)
+
+
+def test_a_mirrors_target_is_there_even_where_nothing_carries_its_tags() -> None:
+    part = DestinationPlan(
+        mirrors=(MirrorEntry(rule="m", mirrors=(PlanMirror(("v2",)), PlanMirror(("v9",)))),)
+    )
+    routing = only(part, one("reviews", 1, "v1"), one("reviews", 2, "v2"))
+    assert ids(routing, Target("reviews", ("v2",))) == ["reviews-2"]
+    assert ids(routing, Target("reviews", ("v9",))) == []
+    assert [piece.target for piece in routing.routes[0].slices] == [Target("reviews")]
+
+
+def test_a_tagged_trace_cuts_as_a_fault_does() -> None:
+    part = DestinationPlan(traces=(TraceEntry(rule="t", traces=(PlanTrace("k", "v", ("v2",)),)),))
+    routing = only(part, one("reviews", 1, "v1"), one("reviews", 2, "v2"))
+    assert {piece.target.tags for piece in routing.routes[0].slices} == {(), ("v2",)}
+
+
+def test_backends_of_one_version_with_two_policies_are_two_targets() -> None:
+    backends = (PlanBackend("reviews", ("v1",)), PlanBackend("reviews", ("v1",), policy=Policy("random")))
+    routing = only(DestinationPlan(routes=(entry("r", *backends),)), one("reviews", 1, "v1"))
+    names = [piece.target.name for piece in routing.routes[0].slices]
+    assert len(set(names)) == 2
+    assert [ids(routing, piece.target) for piece in routing.routes[0].slices] == [["reviews-1"]] * 2
+
+
+def test_outer_routes_stand_beside_the_others_and_leave_the_default() -> None:
+    outer = RouteEntry(rule="r", backends=(PlanBackend("reviews", ("v2",)),), outer=Outer((0, "", "r"), "/p"))
+    routing = only(DestinationPlan(routes=(outer,)), one("reviews", 1, "v1"))
+    assert [route.rule for route in routing.routes] == [""]
+    assert [route.rule for route in routing.outers] == ["r"]
+
+
+def test_outer_routes_of_all_services_are_ranked_together() -> None:
+    def part(*orders: tuple[int, str, str]) -> DestinationPlan:
+        return DestinationPlan(
+            routes=tuple(
+                RouteEntry(rule=order[2], backends=(PlanBackend("x"),), outer=Outer(order, "/p"))
+                for order in orders
+            )
+        )
+
+    plan = {
+        "a": part((-1, "2", "a1"), (0, "1", "a2")),
+        "b": part((-2, "9", "b1"), (-1, "1", "b2"), (0, "1", "b0")),
+    }
+    routing = resolve(plan, {}, 0.0)
+    assert [(service.name, route.rule) for service, route in outer_routes(routing)] == [
+        ("b", "b1"),
+        ("b", "b2"),
+        ("a", "a1"),
+        ("a", "a2"),
+        ("b", "b0"),
+    ]
+
+
+def moved(old: Route, new: Route) -> dict[tuple[int, int], int]:
+    """How much of the hash range goes from one backend to another."""
+
+    def owner(route: Route) -> list[int]:
+        found: list[int] = []
+        for piece in route.slices:
+            found += [piece.backend] * (piece.weight // (SHARES // 1000))
+        return found
+
+    found: dict[tuple[int, int], int] = {}
+    for before, after in zip(owner(old), owner(new), strict=True):
+        if before != after:
+            found[(before, after)] = found.get((before, after), 0) + 1
+    return found
+
+
+@pytest.mark.parametrize("faults", [(), (FaultEntry(rule="f", delays=(PlanDelay(1.0, 1, ("x",)),)),)])
+def test_a_weight_moved_by_five_points_moves_only_those_users(faults: tuple[FaultEntry, ...]) -> None:
+    """Also while a fault cuts the versions into slices."""
+    instances = (
+        *(one("reviews", 1, "v1"), one("reviews", 2, "v1", "x"), one("reviews", 3, "v2")),
+        one("reviews", 4, "v2", "x"),
+    )
+
+    def split(weight: int) -> Route:
+        backends = (PlanBackend("reviews", ("v2",), weight), PlanBackend("reviews", ("v1",), 100 - weight))
+        return only(DestinationPlan(routes=(entry("r", *backends),), faults=faults), *instances).routes[0]
+
+    assert moved(split(20), split(25)) == {(1, 0): 50}
+    assert moved(split(20), split(20)) == {}
+
+
 TAGS = st.lists(st.sampled_from(["v1", "v2", "a|b", "a&b", "%"]), max_size=2, unique=True).map(
     lambda tags: tuple(sorted(tags))
 )
 NAMES = st.sampled_from(["a", "b"])
 CONDITIONS = st.sampled_from([ALWAYS, JASON])
+RANDOM = Policy("random")
 EXPIRES = st.sampled_from([None, 5.0, 15.0])
 ROUTES = st.builds(
     RouteEntry,
-    st.sampled_from(["r1", "r2"]),
-    st.lists(st.builds(PlanBackend, NAMES, TAGS, st.integers(1, 10_000)), min_size=1, max_size=4).map(tuple),
-    CONDITIONS,
-    EXPIRES,
+    rule=st.sampled_from(["r1", "r2"]),
+    backends=st.lists(
+        st.builds(
+            PlanBackend, NAMES, TAGS, st.integers(1, 10_000), st.sampled_from([DEFAULT_POLICY, RANDOM])
+        ),
+        min_size=1,
+        max_size=4,
+    ).map(tuple),
+    match=CONDITIONS,
+    expires=EXPIRES,
+    outer=st.sampled_from([None, None, Outer((0, "", "r1"), "/p")]),
 )
 FAULTS = st.builds(
     FaultEntry,
-    st.just("f"),
-    CONDITIONS,
-    st.lists(st.builds(PlanDelay, st.just(1.0), st.just(1.0), TAGS), max_size=2).map(tuple),
-    st.lists(st.builds(PlanAbort, st.just(503), st.just(1.0), TAGS), max_size=2).map(tuple),
-    EXPIRES,
+    rule=st.just("f"),
+    match=CONDITIONS,
+    expires=EXPIRES,
+    delays=st.lists(st.builds(PlanDelay, st.just(1.0), st.just(1), TAGS), max_size=2).map(tuple),
+    aborts=st.lists(st.builds(PlanAbort, st.just(503), st.just(1), TAGS), max_size=2).map(tuple),
 )
+MIRRORS = st.builds(
+    MirrorEntry,
+    rule=st.just("m"),
+    expires=EXPIRES,
+    mirrors=st.lists(st.builds(PlanMirror, TAGS), min_size=1, max_size=2).map(tuple),
+)
+TRACES = st.builds(
+    TraceEntry,
+    rule=st.just("t"),
+    expires=EXPIRES,
+    traces=st.lists(st.builds(PlanTrace, st.just("k"), st.just(""), TAGS), min_size=1, max_size=2).map(tuple),
+)
+
+
+def some(entries: st.SearchStrategy[Any], count: int = 2) -> st.SearchStrategy[Any]:
+    return st.lists(entries, max_size=count).map(tuple)
+
+
 PARTS = st.builds(
-    DestinationPlan, st.lists(ROUTES, max_size=3).map(tuple), st.lists(FAULTS, max_size=2).map(tuple)
+    DestinationPlan, routes=some(ROUTES, 3), faults=some(FAULTS), mirrors=some(MIRRORS), traces=some(TRACES)
 )
 PLANS = st.dictionaries(NAMES, PARTS)
 INSTANCES = st.dictionaries(
@@ -169,8 +320,12 @@ def test_every_reference_resolves_and_weights_make_the_whole(
     for name, routing in resolve(plan, instances, 10.0).items():
         assert routing.name == name
         assert routing.routes[-1].match == ALWAYS or any(route.match == ALWAYS for route in routing.routes)
-        used = set()
-        for route in routing.routes:
+        used: set[Target] = set()
+        for entry in routing.mirrors:
+            used |= {mirror_target(name, mirror) for mirror in entry.mirrors}
+        assert all(route.outer is None for route in routing.routes)
+        assert all(route.outer is not None for route in routing.outers)
+        for route in (*routing.routes, *routing.outers):
             assert sum(piece.weight for piece in route.slices) == SHARES
             assert all(piece.weight >= 0 for piece in route.slices)
             positions = [piece.backend for piece in route.slices]

@@ -44,6 +44,9 @@ class StandInProxy:
                 self.running = False
                 self.ending()
 
+    def traces(self) -> list[dict[str, Any]]:
+        return []
+
     async def metrics(self) -> bytes:
         return b"# TYPE stand_in gauge\nstand_in 1\n"
 

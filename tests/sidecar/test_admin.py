@@ -70,7 +70,7 @@ def tell(driven: Driven, plan: dict[str, DestinationPlan]) -> None:
 
 
 def entry(rule: str, expires: float | None = None) -> RouteEntry:
-    return RouteEntry(rule, (PlanBackend("reviews", ("v1",)),), expires=expires)
+    return RouteEntry(rule=rule, backends=(PlanBackend("reviews", ("v1",)),), expires=expires)
 
 
 async def test_before_anything_is_known() -> None:
@@ -162,8 +162,8 @@ async def test_it_is_read_only() -> None:
 
 
 def test_in_force_leaves_out_what_has_lapsed() -> None:
-    fault = FaultEntry("f", delays=(PlanDelay(1.0),), expires=10.0)
-    part = DestinationPlan((entry("r", 20.0), entry("s")), (fault,))
+    fault = FaultEntry(rule="f", delays=(PlanDelay(1.0),), expires=10.0)
+    part = DestinationPlan((entry("r", 20.0), entry("s")), faults=(fault,))
     assert in_force({"a": part}, 9.0) == {"a": part}
     assert in_force({"a": part}, 10.0) == {"a": DestinationPlan(part.routes)}
     assert in_force({"a": part}, 20.0) == {"a": DestinationPlan(part.routes[1:])}

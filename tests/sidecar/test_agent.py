@@ -31,7 +31,7 @@ print("up", os.environ.get("A8_PROXY_URL", ""), file=open(sys.argv[2], "a"))
 while True:
     listener.accept()[0].close()
 """
-PINNED = DestinationPlan(routes=(RouteEntry("r1", (PlanBackend("reviews", ("v2",)),)),))
+PINNED = DestinationPlan(routes=(RouteEntry(rule="r1", backends=(PlanBackend("reviews", ("v2",)),)),))
 
 
 class Mesh:

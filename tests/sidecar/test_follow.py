@@ -18,7 +18,7 @@ from tests.conftest import eventually, free_port
 from tests.wire import ControllerStandIn, Instances, Parts, RegistryStandIn, instance, served
 
 ONE, TWO = instance("reviews", 1), instance("reviews", 2)
-PART = DestinationPlan(routes=(RouteEntry("r1", (PlanBackend("reviews", ("v1",)),)),))
+PART = DestinationPlan(routes=(RouteEntry(rule="r1", backends=(PlanBackend("reviews", ("v1",)),)),))
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,7 @@ NOWHERE = ("--registry-url=http://127.0.0.1:1", "--controller-url=http://127.0.0
 
 
 def pinned(tag: str) -> DestinationPlan:
-    return DestinationPlan(routes=(RouteEntry("r1", (PlanBackend("reviews", (tag,)),)),))
+    return DestinationPlan(routes=(RouteEntry(rule="r1", backends=(PlanBackend("reviews", (tag,)),)),))
 
 
 def backend(port: int, name: str) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ A1, A2, B1 = instance("a", 1, "v1"), instance("a", 2, "v2"), instance("b", 3)
 
 
 def to(service: str, *tags: str, expires: float | None = None) -> DestinationPlan:
-    return DestinationPlan(routes=(RouteEntry("r1", (PlanBackend(service, tags),), expires=expires),))
+    return DestinationPlan(
+        routes=(RouteEntry(rule="r1", backends=(PlanBackend(service, tags),), expires=expires),)
+    )
 
 
 def test_a_change_of_one_service_keeps_the_others() -> None:
@@ -78,11 +80,13 @@ BACKENDS = st.builds(PlanBackend, NAMES, st.sampled_from([(), ("v1",), ("v2",)])
 EXPIRES = st.sampled_from([None, 5.0, 10.0])
 PARTS = st.builds(
     DestinationPlan,
-    st.lists(st.builds(RouteEntry, st.just("r"), st.tuples(BACKENDS), expires=EXPIRES), max_size=2).map(
-        tuple
-    ),
     st.lists(
-        st.builds(FaultEntry, st.just("f"), delays=st.just((PlanDelay(1.0, 1.0, ("v2",)),)), expires=EXPIRES),
+        st.builds(RouteEntry, rule=st.just("r"), backends=st.tuples(BACKENDS), expires=EXPIRES), max_size=2
+    ).map(tuple),
+    st.lists(
+        st.builds(
+            FaultEntry, rule=st.just("f"), delays=st.just((PlanDelay(1.0, 1.0, ("v2",)),)), expires=EXPIRES
+        ),
         max_size=1,
     ).map(tuple),
 )

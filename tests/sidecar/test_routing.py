@@ -16,7 +16,9 @@ from amalgam8.sidecar.view import SeenInstances, SeenPlan
 from tests.wire import instance
 
 ONE, OTHER = instance("reviews", 1, "v1"), instance("ratings", 2)
-PINNED = DestinationPlan(routes=(RouteEntry("r1", (PlanBackend("reviews", ("v2",)),), expires=1000.0),))
+PINNED = DestinationPlan(
+    routes=(RouteEntry(rule="r1", backends=(PlanBackend("reviews", ("v2",)),), expires=1000.0),)
+)
 PLAN = SeenPlan({"reviews": PINNED}, PlanStamp(7, "h7"))
 INSTANCES = SeenInstances({"reviews": (ONE,), "ratings": (OTHER,)}, RegistryStamp("e", 3))
 

@@ -185,14 +185,14 @@ def test_deltas_lead_where_a_snapshot_leads(script: list[list[tuple[str, int, bo
     assert view.seen.groups == whole.seen.groups
 
 
-SLOW = DestinationPlan(faults=(FaultEntry("r1", delays=(PlanDelay(1.0),)),))
-SLOWER = DestinationPlan(faults=(FaultEntry("r1", delays=(PlanDelay(2.0),)),))
+SLOW = DestinationPlan(faults=(FaultEntry(rule="r1", delays=(PlanDelay(1.0),)),))
+SLOWER = DestinationPlan(faults=(FaultEntry(rule="r1", delays=(PlanDelay(2.0),)),))
 
 
 def test_a_plan_is_replaced_by_a_snapshot_and_keeps_equal_parts() -> None:
     view = PlanView()
     view.snapshot(PlanSnapshot(3, "h3", {"a": SLOW, "b": SLOW}))
-    again = DestinationPlan(faults=(FaultEntry("r1", delays=(PlanDelay(1.0),)),))
+    again = DestinationPlan(faults=(FaultEntry(rule="r1", delays=(PlanDelay(1.0),)),))
     view.snapshot(PlanSnapshot(1, "h1", {"a": again, "c": SLOWER}))
     assert view.seen
     assert view.seen.parts == {"a": SLOW, "c": SLOWER}

@@ -36,7 +36,6 @@ from amalgam8.routing.resolve import (
 
 E = TypeVar("E", bound=Entry)
 
-_JOINTS = {"cookie": "; "}
 _MESH_OWN = ("x-a8-", "x-envoy-")
 """Headers that a proxy drops before it looks at anything: they could forge the mesh's own words."""
 
@@ -53,7 +52,10 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """The mesh itself answers; ``rule`` is the one that says so, where it was a rule."""
+    """The mesh itself answers, for the service that was called.
+
+    ``rule`` is the one that refuses, or the one that chose a version without instances; empty: none.
+    """
 
     kind: Literal["unknown", "unavailable", "denied"]
     service: str = ""
@@ -139,11 +141,14 @@ def decide(routing: Routing, request: Request, own_service: str = "") -> Decisio
 
 
 def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Headers as proxies see them: the values of one name in a row, with commas (cookies: semicolons)."""
+    """Headers as proxies see them: the values of one name in a row, with commas.
+
+    Cookies too: a client that splits them over HTTP/2 has them joined with semicolons before this.
+    """
     found: dict[str, str] = {}
     for name, value in headers:
         key = name.lower()
-        found[key] = f"{found[key]}{_JOINTS.get(key, ',')}{value}" if key in found else value
+        found[key] = f"{found[key]},{value}" if key in found else value
     return found
 
 
@@ -216,7 +221,7 @@ def _outcome(
         tags=piece.target.tags,
         instances=instances,
         backend=piece.backend,
-        refusal=None if instances else Refusal("unavailable", piece.target.service),
+        refusal=None if instances else Refusal("unavailable", service.name, route.rule),
         delays=tuple((delay.seconds, delay.probability) for delay in delays),
         aborts=tuple((abort.status, abort.probability) for abort in aborts),
         timeout=piece.timeout,

@@ -1,6 +1,7 @@
 """The admin port: what the sidecar knows, what it wants, and what the proxy has confirmed. Read only.
 
-``/state`` (instances and rules in force), ``/-/plan`` (the Plan as it came), ``/-/status``, ``/metrics``.
+``/state`` (instances and rules in force), ``/-/plan`` (the Plan as it came), ``/-/status``,
+``/-/traces`` (records of the newest traced calls), ``/metrics``.
 Listens on loopback alone, since it asks nobody who they are. Refuses to show tokens or URLs.
 """
 
@@ -55,6 +56,7 @@ class Admin:
                 Route("/state", self._state),
                 Route("/-/plan", self._plan),
                 Route("/-/status", self._status),
+                Route("/-/traces", self._traces),
                 Route("/metrics", self._metrics),
             ],
             style=controller_style,
@@ -96,6 +98,9 @@ class Admin:
             }
         )
 
+    async def _traces(self, _request: Request) -> Response:
+        return json_response({"traces": self._driven.proxy.traces() if self._driven else []})
+
     async def _metrics(self, _request: Request) -> Response:
         figures = [Figure("a8_sidecar_uptime_seconds", "gauge", time.monotonic() - self._started)]
         if self._registration:
@@ -112,7 +117,11 @@ def in_force(parts: Any, now: float) -> dict[str, DestinationPlan]:
     def live(entries: Any) -> Any:
         return tuple(entry for entry in entries if entry.expires is None or entry.expires > now)
 
-    return {name: DestinationPlan(live(part.routes), live(part.faults)) for name, part in parts.items()}
+    names = DestinationPlan.__struct_fields__
+    return {
+        name: DestinationPlan(**{kind: live(getattr(part, kind)) for kind in names})
+        for name, part in parts.items()
+    }
 
 
 def _proxy_status(driven: Driven) -> dict[str, Any]:

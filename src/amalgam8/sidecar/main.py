@@ -42,4 +42,6 @@ def make_proxy(settings: Settings, folder: Path) -> Proxy:
         http_port=settings.http_listener_port,
         binary=binary,
         own_service=settings.own_service,
+        access_log=settings.access_log_file(),
+        access_log_size=settings.access_log_size * 1024 * 1024,
     )

@@ -5,7 +5,7 @@ waits for the other, and a newer desire replaces one that was not confirmed yet.
 package beside ``envoy`` with a class of this shape, named in ``sidecar.main``.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -49,6 +49,9 @@ class Proxy(Protocol):
         Raises:
             InvalidSetting: the proxy cannot start here (no binary, port in use), with a sentence.
         """
+
+    def traces(self) -> list[dict[str, Any]]:
+        """The newest access records of traced calls, oldest first."""
 
     async def metrics(self) -> bytes:
         """The proxy's own figures in the Prometheus text format, for the agent's ``/metrics``."""

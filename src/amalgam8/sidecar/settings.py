@@ -99,6 +99,17 @@ class Settings:
         dataclasses.replace(PATH, show=lambda value: str(value or "")),
         yaml="proxy_config.proxy_binary_path",
     )
+    access_log: str = setting(
+        "",
+        "The file for access records, one JSON object for each call. None: access.log in the state folder; "
+        "off: no records.",
+        TEXT,
+    )
+    access_log_size: int = setting(
+        50,
+        "Megabytes after which the access log is put aside and a new one begun; two older ones are kept.",
+        whole(1, 10_000),
+    )
     drain: float = setting(
         1.0,
         "How long, after deregistering, the app goes on serving the calls that still come.",
@@ -119,6 +130,12 @@ class Settings:
     def own_service(self) -> Caller:
         """Who this sidecar is to rules with a source."""
         return caller(self.service.service, (*self.service.tags, *self.service_tags))
+
+    def access_log_file(self) -> Path | None:
+        """Where access records go; None: nowhere."""
+        if self.access_log == "off":
+            return None
+        return Path(self.access_log).absolute() if self.access_log else self.state_folder() / "access.log"
 
     def state_folder(self) -> Path:
         """``state_dir``, or the one that stands for it: per user, service and port."""

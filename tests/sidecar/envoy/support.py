@@ -13,7 +13,7 @@ import msgspec
 from amalgam8.model.caller import caller
 from amalgam8.model.instance import Address
 from amalgam8.model.report import PlanStamp
-from amalgam8.routing.plan import ALWAYS, Condition, FaultEntry
+from amalgam8.routing.condition import ALWAYS, Condition
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.envoy.adapter import Envoy
 from amalgam8.sidecar.envoy.routes import branch
@@ -58,6 +58,8 @@ class Backend:
         self.port = 0
         self.calls = 0
         self.connections = 0
+        self.status = 0
+        self.last: Call | None = None
         self.gate: asyncio.Event | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -115,8 +117,9 @@ class Backend:
         if word.startswith("bytes-"):
             await _send_bytes(writer, int(word[6:]))
             return True
-        status = int(word[7:]) if word.startswith("status-") else 200
-        body = msgspec.json.encode(Call(self.name, method, path, headers, size))
+        status = int(word[7:]) if word.startswith("status-") else self.status or 200
+        self.last = Call(self.name, method, path, headers, size)
+        body = msgspec.json.encode(self.last)
         extra = "x-a8-reason: forged\r\nx-envoy-own: kept\r\nserver: backend\r\n" if status != 200 else ""
         head = f"HTTP/1.1 {status} OK\r\n{extra}content-length: {len(body)}\r\n\r\n".encode()
         writer.write(head + (b"" if method == "HEAD" else body))
@@ -283,17 +286,18 @@ async def backends(*names: str) -> AsyncIterator[list[Backend]]:
             await backend.stop()
 
 
-def simple(name: str, *peers: Peer, faults: tuple[FaultEntry, ...] = ()) -> ServiceRouting:
-    """A service without route rules."""
+def simple(name: str, *peers: Peer, **more: Any) -> ServiceRouting:
+    """A service without route rules; ``more`` of a ServiceRouting."""
     target = Target(name)
-    return ServiceRouting(name, (Route((Slice(target),)),), faults, {target: peers})
+    found = {target: peers, **more.pop("peers", {})}
+    return ServiceRouting(name, (Route((Slice(target),)),), peers=found, **more)
 
 
 def service(
     name: str,
     routes: Iterable[tuple[Condition, dict[str, int]]],
     peers: Mapping[str, tuple[Peer, ...]],
-    faults: tuple[FaultEntry, ...] = (),
+    **more: Any,
 ) -> ServiceRouting:
     """A service whose routes give shares (any whole numbers that divide SHARES) by tag."""
     found = []
@@ -305,7 +309,7 @@ def service(
         )
         found.append(Route(slices, condition, f"rule-{position}" if condition != ALWAYS else ""))
     targets = {Target(name, (tag,) if tag else ()): found for tag, found in peers.items()}
-    return ServiceRouting(name, tuple(found), faults, targets)
+    return ServiceRouting(name, tuple(found), peers=targets, **more)
 
 
 def when(**headers: str) -> Condition:

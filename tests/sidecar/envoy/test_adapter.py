@@ -11,7 +11,8 @@ import pytest
 
 from amalgam8.model.instance import Address
 from amalgam8.model.report import Rejection
-from amalgam8.routing.plan import ALWAYS, FaultEntry, PlanDelay
+from amalgam8.routing.condition import ALWAYS
+from amalgam8.routing.plan import FaultEntry, PlanDelay
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.envoy.routes import Branch, branch
 from tests.sidecar.envoy.support import (
@@ -68,7 +69,9 @@ async def test_no_call_fails_while_desires_overtake_each_other(mesh: Mesh) -> No
         for turn in range(300):
             target = Target("svc", (f"t{turn}",))
             mesh.desire(
-                ServiceRouting("svc", (Route((Slice(target),)),), (), {target: ((v1, v2)[turn % 2].peer(),)})
+                ServiceRouting(
+                    "svc", (Route((Slice(target),)),), peers={target: ((v1, v2)[turn % 2].peer(),)}
+                )
             )
             await asyncio.sleep(0 if turn % 7 else 0.003)
         await mesh.settled()
@@ -79,8 +82,8 @@ async def test_no_call_fails_while_desires_overtake_each_other(mesh: Mesh) -> No
 
 async def test_a_call_on_its_way_reaches_the_version_that_it_was_sent_to(mesh: Mesh) -> None:
     async with backends("v1", "v2") as (v1, v2):
-        delay = (FaultEntry("f", delays=(PlanDelay(2.0),)),)
-        old = service("svc", [(ALWAYS, {"v1": 1})], {"v1": (v1.peer("v1"),)}, delay)
+        delay = (FaultEntry(rule="f", delays=(PlanDelay(2.0),)),)
+        old = service("svc", [(ALWAYS, {"v1": 1})], {"v1": (v1.peer("v1"),)}, faults=delay)
         await mesh.follow(old)
         call = asyncio.create_task(mesh.ask("/svc/"))
         await asyncio.sleep(0.1)
@@ -93,8 +96,8 @@ async def test_a_call_on_its_way_reaches_the_version_that_it_was_sent_to(mesh: M
 
 async def test_endpoints_of_a_lingering_version_follow_its_instances(mesh: Mesh) -> None:
     async with backends("old", "new") as (old, new):
-        delay = (FaultEntry("f", delays=(PlanDelay(1.5),)),)
-        await mesh.follow(service("svc", [(ALWAYS, {"v1": 1})], {"v1": (old.peer("v1"),)}, delay))
+        delay = (FaultEntry(rule="f", delays=(PlanDelay(1.5),)),)
+        await mesh.follow(service("svc", [(ALWAYS, {"v1": 1})], {"v1": (old.peer("v1"),)}, faults=delay))
         call = asyncio.create_task(mesh.ask("/svc/"))
         await asyncio.sleep(0.1)
         await mesh.follow(simple("svc", old.peer("v1")))
@@ -124,7 +127,7 @@ async def clusters(mesh: Mesh) -> str:
 def breakable(name: str, backend: Backend, rule: str) -> ServiceRouting:
     target = Target(name)
     routes = (Route((Slice(target),), when(x=rule), rule), Route((Slice(target),)))
-    return ServiceRouting(name, routes, (), {target: (backend.peer(),)})
+    return ServiceRouting(name, routes, peers={target: (backend.peer(),)})
 
 
 def invalid(routing: ServiceRouting) -> Branch:
@@ -202,7 +205,7 @@ async def test_host_names_are_left_out_but_for_localhost(mesh: Mesh) -> None:
 async def test_too_many_dice_are_rejected_and_the_last_rules_stay(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         await mesh.follow(simple("svc", one.peer()))
-        dice = FaultEntry("f", delays=(PlanDelay(5, 0.5),) * 20)
+        dice = FaultEntry(rule="f", delays=(PlanDelay(5, 0.5),) * 70)
         confirmed = await mesh.follow(simple("svc", one.peer(), faults=(dice,)))
         assert [rejection.destination for rejection in confirmed.rejected] == ["svc"]
         assert (await mesh.ask("/svc/")).status == 200
@@ -288,5 +291,7 @@ async def test_weights_are_shares_of_the_whole(mesh: Mesh) -> None:
     async with backends("v1", "v2") as (v1, v2):
         one, two = Target("svc", ("v1",)), Target("svc", ("v2",))
         slices = (Slice(one, SHARES - 1), Slice(two, 1, 1))
-        await mesh.follow(ServiceRouting("svc", (Route(slices),), (), {one: (v1.peer(),), two: (v2.peer(),)}))
+        await mesh.follow(
+            ServiceRouting("svc", (Route(slices),), peers={one: (v1.peer(),), two: (v2.peer(),)})
+        )
         assert {(await mesh.ask("/svc/")).call.name for _ in range(20)} == {"v1"}

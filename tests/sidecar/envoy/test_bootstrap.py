@@ -34,4 +34,5 @@ async def test_no_statistic_is_kept_but_those_shown(mesh: Mesh) -> None:
         await mesh.ask("/svc/")
         assert mesh.envoy._admin_socket is not None
         lines = (await fetch(mesh.envoy._admin_socket, "/stats")).decode().splitlines()
-    assert {line.partition(":")[0] for line in lines} == set(STATS)
+    names = {line.partition(":")[0] for line in lines}
+    assert {name for name in names if not name.startswith("a8.")} == set(STATS)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from amalgam8.routing.plan import ALWAYS, FaultEntry, PlanAbort
+from amalgam8.routing.condition import ALWAYS
+from amalgam8.routing.plan import FaultEntry, PlanAbort
 from amalgam8.sidecar.envoy.listener import HEADERS_COUNT
 from tests.sidecar.envoy.support import LIMIT, Client, Mesh, backends, service, simple, when
 
@@ -66,7 +67,7 @@ async def test_answers_of_apps_are_left_alone_and_cannot_forge_a_reason(mesh: Me
 async def test_injected_aborts_carry_no_reason(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         for status in (404, 503, 500):
-            fault = FaultEntry("f", aborts=(PlanAbort(status),))
+            fault = FaultEntry(rule="f", aborts=(PlanAbort(status),))
             await mesh.follow(simple("svc", one.peer(), faults=(fault,)))
             reply = await mesh.ask("/svc/")
             assert reply.status == status
@@ -99,7 +100,9 @@ async def test_headers_that_steer_the_mesh_are_dropped(mesh: Mesh) -> None:
         assert reply.status == 503
         assert one.calls == 1
         call = (await mesh.ask("/svc/", *steering, ("x-mine", "1"))).call
-        assert {name for name, _ in call.headers} == {"host", "x-mine", "x-forwarded-proto", "x-request-id"}
+        assert {name for name, _ in call.headers} == {
+            *("host", "x-mine", "x-forwarded-proto", "x-request-id", "traceparent")
+        }
 
 
 async def test_headers_pass_and_none_is_invented(mesh: Mesh) -> None:

@@ -5,8 +5,8 @@ import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam8.routing.plan import Condition
-from amalgam8.sidecar.envoy.patterns import header_matchers, whole_value
+from amalgam8.routing.condition import Condition
+from amalgam8.sidecar.envoy.patterns import predicate, whole_value
 
 ALPHABET = r"ab\QE.*|()[]^$-?i"
 
@@ -25,10 +25,13 @@ def test_the_whole_value_matches_where_the_pattern_is_found(pattern: str, value:
 
 @pytest.mark.parametrize("pattern", ["jason", "user=jason", "a b", "x-y_z/;,'\"", "ä"])
 def test_plain_words_need_no_expression(pattern: str) -> None:
-    (matcher,) = header_matchers(Condition((("x-user", pattern),)))
-    assert matcher.string_match.contains == pattern
+    found = predicate(Condition((("x-user", pattern),)))
+    assert found is not None
+    assert found.single_predicate.value_match.contains == pattern
 
 
 def test_nothing_to_find_is_presence() -> None:
-    (matcher,) = header_matchers(Condition((("x-user", ""),)))
-    assert matcher.present_match
+    found = predicate(Condition((("x-user", ""),)))
+    assert found is not None
+    assert found.single_predicate.value_match.safe_regex.regex == r"\C*"
+    assert predicate(Condition()) is None

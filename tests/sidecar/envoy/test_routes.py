@@ -1,16 +1,32 @@
 """Routes through a real Envoy."""
 
 import asyncio
+import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from amalgam8.routing.plan import ALWAYS, FaultEntry, PlanDelay
+from amalgam8.routing.addressing import address
+from amalgam8.routing.condition import ALWAYS
+from amalgam8.routing.plan import (
+    AccessEntry,
+    FaultEntry,
+    HeadersEntry,
+    LimitEntry,
+    MirrorEntry,
+    PlanDelay,
+    PlanLimit,
+    PlanMirror,
+    PlanTrace,
+    TraceEntry,
+)
 from amalgam8.routing.resolve import Route, ServiceRouting, Slice, Target
-from amalgam8.sidecar.envoy import routes as module
-from amalgam8.sidecar.envoy.routes import address, rows
+from amalgam8.sidecar.envoy import attempts as module
+from amalgam8.sidecar.envoy.faults import Unrenderable
+from amalgam8.sidecar.envoy.routes import branch
 from tests.sidecar.envoy.support import LIMIT, Client, Mesh, backends, running, service, simple, when
 
 
@@ -166,16 +182,39 @@ async def test_an_instance_has_some_time_to_start_its_answer_and_no_limit_after(
         one.gate.set()
 
 
-def test_rows_that_never_match_first_are_left_out() -> None:
-    one, two = when(a="1"), when(a="1", b="2")
+def test_a_service_with_a_hundred_rules_stays_small() -> None:
     here = (Slice(Target("svc")),)
+    entries: list[dict[str, Any]] = [
+        {"rule": f"r{number}", "match": when(x_user=f"user{number}")} for number in range(14)
+    ]
     routing = ServiceRouting(
         "svc",
-        (Route(here, one, "r1"), Route(here, two, "r2"), Route(here)),
-        (FaultEntry("f1", two, (PlanDelay(1),)), FaultEntry("f2", one), FaultEntry("f3")),
+        (*(Route(here, entry["match"], str(entry["rule"])) for entry in entries), Route(here)),
+        access=tuple(AccessEntry(**entry, verdict="allow") for entry in entries),
+        limits=tuple(LimitEntry(**entry, limits=(PlanLimit(5),)) for entry in entries),
+        headers=tuple(HeadersEntry(**entry, set=(("a", "b"),)) for entry in entries),
+        mirrors=tuple(MirrorEntry(**entry, mirrors=(PlanMirror(("v2",)),)) for entry in entries[:2]),
+        faults=tuple(FaultEntry(**entry, delays=(PlanDelay(1),)) for entry in entries),
+        traces=tuple(TraceEntry(**entry, traces=(PlanTrace("k", "v"),)) for entry in entries),
     )
-    found = [(row.route.rule, row.fault.rule if row.fault else "") for row in rows(routing)]
-    assert found == [("r1", "f1"), ("r1", "f2"), ("", "f3")]
+    started = time.perf_counter()
+    found = branch(routing)
+    assert len(found.body) < 2_000_000
+    assert time.perf_counter() - started < 5
+
+
+def test_too_many_combinations_are_refused() -> None:
+    here = (Slice(Target("svc")),)
+    entries: list[dict[str, Any]] = [
+        {"rule": f"r{number}", "match": when(x_user=f"user{number}")} for number in range(70)
+    ]
+    routing = ServiceRouting(
+        "svc",
+        (*(Route(here, entry["match"]) for entry in entries), Route(here)),
+        mirrors=tuple(MirrorEntry(**entry, mirrors=(PlanMirror(("v2",)),)) for entry in entries),
+    )
+    with pytest.raises(Unrenderable, match="more than 4000 combinations"):
+        branch(routing)
 
 
 async def test_many_calls_at_once_stay_apart(mesh: Mesh) -> None:

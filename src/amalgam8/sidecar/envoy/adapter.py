@@ -11,16 +11,19 @@ import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import InvalidSetting, Unreachable
 from amalgam8.runtime.latest import Latest
-from amalgam8.sidecar.envoy.admin import STATS, metrics
+from amalgam8.sidecar.envoy.admin import STATS, fetch, metrics
 from amalgam8.sidecar.envoy.ads import LINGER, Ads, Request
 from amalgam8.sidecar.envoy.bootstrap import bootstrap
 from amalgam8.sidecar.envoy.listener import listeners
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES, SECOND
 from amalgam8.sidecar.envoy.process import Process, check_port, find_binary, listen_address, port_taken
+from amalgam8.sidecar.envoy.record import loggers
+from amalgam8.sidecar.envoy.recorder import Recorder
 from amalgam8.sidecar.envoy.render import Renderer, RenderService
 from amalgam8.sidecar.envoy.routes import branch
 from amalgam8.sidecar.envoy.server import Stream, serving
@@ -53,6 +56,8 @@ class Envoy:
         workers: int = 1,
         linger: float = LINGER,
         render_service: RenderService = branch,
+        access_log: Path | None = None,
+        access_log_size: int = 50 * 1024 * 1024,
     ) -> None:
         self._state_dir = state_dir
         self._host, self._port = listen_host, http_port
@@ -61,6 +66,8 @@ class Envoy:
         self._workers = workers
         self._linger = linger
         self._render_service = render_service
+        self._records = access_log
+        self._recorder = Recorder(access_log, state_dir / "traced.log", access_log_size, self._reopen)
         self._admin_socket: Path | None = None
         self._process: Process | None = None
         self.desired: Latest[Desired] = Latest(Desired())
@@ -80,7 +87,14 @@ class Envoy:
         binary = find_binary(self._binary)
         host = listen_address(self._host)
         check_port(host, self._port)
-        renderer = Renderer(listeners(host, self._port), self._render_service)
+        renderer = Renderer(
+            listeners(
+                host, self._port, loggers(str(self._own), self._records, self._state_dir / "traced.log")
+            ),
+            self._render_service,
+            self._own.service,
+            self._linger,
+        )
         configuration = _Configuration(self.desired, self.confirmed, renderer, Ads(self._linger))
         with _socket_folder(self._state_dir) as folder:
             ads, self._admin_socket = folder / "ads.sock", folder / "admin.sock"
@@ -93,12 +107,22 @@ class Envoy:
                     group.create_task(self._process.run())
                     group.create_task(configuration.follow())
                     group.create_task(configuration.expire())
+                    group.create_task(self._recorder.run())
                     raise port_taken(host, self._port, await configuration.listener_refused)
             except* InvalidSetting as errors:
                 refusal = _first(errors)
             finally:
                 self._admin_socket.unlink(missing_ok=True)
+                self._recorder.close()
         raise refusal
+
+    def traces(self) -> list[dict[str, Any]]:
+        """The newest records of traced calls, oldest first."""
+        return list(self._recorder.ring)
+
+    async def _reopen(self) -> None:
+        if self._admin_socket is not None:
+            await fetch(self._admin_socket, "/reopen_logs", "POST")
 
     async def metrics(self) -> bytes:
         """Envoy's figures (``admin.METRICS``) as Prometheus text; empty while it does not answer."""
@@ -171,7 +195,8 @@ class _Configuration:
             self._ads.reset()
 
     def _want(self) -> None:
-        self._state = self._renderer.state(self._trial.chosen, self._ads.clusters)
+        held = self._ads.held(ROUTES, SECOND)
+        self._state = self._renderer.state(self._trial.chosen, self._ads.clusters, held, self._clock())
         self._ads.want(self._state)
 
     def _advance(self) -> None:
@@ -208,15 +233,16 @@ class _Configuration:
         return True
 
     def _learn_routes(self) -> bool:
-        refusal = self._ads.refused(ROUTES).get(MAIN)
-        version = self._state.routes[MAIN].version
-        if refusal is None or refusal.version != version:
+        refused = self._ads.refused(ROUTES)
+        versions = {name: item.version for name, item in self._state.routes.items()}
+        words = [bad.words for name, bad in refused.items() if bad.version == versions.get(name)]
+        if not words:
             return False
-        self._trial.refused(refusal.words)
+        self._trial.refused(words[0])
         self._want()
-        if self._state.routes[MAIN].version != version:
+        if {name: item.version for name, item in self._state.routes.items()} != versions:
             return True
-        log.error("the proxy refuses its configuration, and not for one destination: %s", refusal.words)
+        log.error("the proxy refuses its configuration, and not for one destination: %s", words[0])
         return False
 
     def _learn_acceptance(self) -> bool:

@@ -4,12 +4,15 @@ METRICS is the whole list: Envoy keeps no other statistic. Refuses to wait longe
 """
 
 import asyncio
+import re
+from collections import Counter
 from pathlib import Path
 
 import h11
 import msgspec
 
 from amalgam8.model.errors import Unreachable
+from amalgam8.sidecar.envoy.record import REASON_LETTERS
 
 TIMEOUT = 2.0
 BODY_LIMIT = 4 * 1024 * 1024
@@ -66,7 +69,8 @@ async def metrics(socket: Path, restarts: int) -> bytes:
         raise Unreachable(f"the proxy's figures cannot be read: {error}") from error
     values = {stat.name: stat.value for stat in found.stats if stat.name is not msgspec.UNSET}
     values[RESTARTS.stat] = restarts
-    return text({name: value for name, value in values.items() if isinstance(value, int | float)})
+    own = text({name: value for name, value in values.items() if isinstance(value, int | float)})
+    return own + calls(await fetch(socket, "/stats?format=prometheus&filter=%5Ea8%5C."))
 
 
 def text(values: dict[str, float]) -> bytes:
@@ -82,6 +86,57 @@ def text(values: dict[str, float]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def calls(exposition: bytes) -> bytes:
+    """Envoy's counters of requests in our names: by version, by class of status, in seconds."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    times: list[str] = []
+    for line in exposition.decode(errors="replace").splitlines():
+        if not (found := _SAMPLE.fullmatch(line)):
+            continue
+        name, labels, value = (
+            found["name"],
+            dict(_LABEL.findall(found["labels"] or "")),
+            float(found["value"]),
+        )
+        if name == "envoy_a8_requests":
+            version = (
+                labels.get("instance", "").partition(":")[2] if ":" in labels.get("instance", "") else ""
+            )
+            kind = _REASONS.get(labels.get("reason", ""), "")
+            status = labels.get("code", "")[:1] + "xx"
+            counts[labels.get("destination", ""), version, status, kind] += int(value)
+        elif name.startswith("envoy_a8_duration"):
+            part = name.removeprefix("envoy_a8_duration")
+            edge = labels.get("le", "")
+            le = (
+                f',le="{float(edge) / 1000:g}"'
+                if edge and edge != "+Inf"
+                else f',le="{edge}"'
+                if edge
+                else ""
+            )
+            shown = value / 1000 if part == "_sum" else value
+            times.append(f'{_TIMES}{part}{{destination="{labels.get("destination", "")}"{le}}} {shown:g}')
+    lines = [f"# HELP {_CALLS_BY} Calls by destination, version, class of status and reason of a refusal."]
+    lines.append(f"# TYPE {_CALLS_BY} counter")
+    names = ("destination", "version", "status", "reason")
+    for key, count in sorted(counts.items()):
+        shown_labels = ",".join(f'{name}="{text}"' for name, text in zip(names, key, strict=True))
+        lines.append(f"{_CALLS_BY}{{{shown_labels}}} {count}")
+    lines += [f"# HELP {_TIMES} How long calls took.", f"# TYPE {_TIMES} histogram", *times]
+    return ("\n".join(lines) + "\n").encode()
+
+
+_CALLS_BY = "a8_proxy_requests_total"
+_TIMES = "a8_proxy_request_duration_seconds"
+_REASONS = {
+    kind[:REASON_LETTERS].ljust(REASON_LETTERS, ";"): kind
+    for kind in ("unknown", "unavailable", "denied", "limited")
+}
+_SAMPLE = re.compile(r"(?P<name>[a-z0-9_]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+_LABEL = re.compile(r'([a-z]+)="((?:[^"\\]|\\.)*)"')
+
+
 class _Stat(msgspec.Struct):
     name: str | msgspec.UnsetType = msgspec.UNSET
     value: object = None
@@ -91,24 +146,26 @@ class _Stats(msgspec.Struct):
     stats: list[_Stat]
 
 
-async def fetch(socket: Path, path: str) -> bytes:
-    """GET ``path`` on the admin socket.
+async def fetch(socket: Path, path: str, method: str = "GET") -> bytes:
+    """Ask for ``path`` on the admin socket.
 
     Raises:
         Unreachable: no answer, or not 200.
     """
     try:
         async with asyncio.timeout(TIMEOUT):
-            return await _get(socket, path)
+            return await _ask(socket, path, method)
     except (OSError, TimeoutError, h11.ProtocolError) as error:
         raise Unreachable(f"the proxy does not answer: {str(error) or 'timeout'}") from error
 
 
-async def _get(socket: Path, path: str) -> bytes:
+async def _ask(socket: Path, path: str, method: str) -> bytes:
     reader, writer = await asyncio.open_unix_connection(str(socket))
     try:
         connection = h11.Connection(h11.CLIENT)
-        request = h11.Request(method="GET", target=path, headers=[("host", "admin"), ("connection", "close")])
+        request = h11.Request(
+            method=method, target=path, headers=[("host", "admin"), ("connection", "close")]
+        )
         writer.write((connection.send(request) or b"") + (connection.send(h11.EndOfMessage()) or b""))
         body = bytearray()
         while True:

@@ -12,7 +12,7 @@ from itertools import count
 
 import msgspec
 
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES, Resource
 
 LINGER = 60.0
 """Seconds that a cluster stays at least after the last route to it is gone."""
@@ -130,6 +130,10 @@ class Ads:
         """What Envoy refused and did not take since, by name."""
         return self._channels[kind].refused
 
+    def held(self, kind: str, name: str) -> str | None:
+        """The version of a resource that Envoy has; None: none, or nobody knows which."""
+        return self._channels[kind].has.get(name) or None
+
     @property
     def clusters(self) -> frozenset[str]:
         """The clusters that Envoy has or is about to get, those that linger included."""
@@ -193,7 +197,7 @@ class Ads:
         # A changed cluster warms up anew, and waits for endpoints that it thinks it never had.
         for name in again:
             self._channels[ENDPOINTS].has.pop(name, None)
-        if flight.kind == ROUTES:
+        if flight.kind == ROUTES and any(item.name == MAIN for item in flight.resources):
             self._moved_on(now)
 
     def _moved_on(self, now: float) -> None:
@@ -244,6 +248,11 @@ class Ads:
         if not self._channels[ENDPOINTS].settled(wanted.endpoints, wanted.clusters):
             return None
         channel = self._channels[ROUTES]
+        behind = channel.names - {MAIN}
+        if behind and any(channel.wants(wanted.routes, name) for name in behind if name in wanted.routes):
+            return self._named_step(ROUTES, behind)  # what the first pass names has to be there first
+        if not channel.settled(wanted.routes, behind & wanted.routes.keys()):
+            return None  # a refused second pass keeps the first pass as it is
         response = self._named_step(ROUTES, channel.names)
         if response is not None:
             self._sent_routes = wanted

@@ -8,13 +8,22 @@ from typing import Any
 
 import msgspec
 
-from amalgam8.sidecar.envoy.messages import ADS_CLUSTER
+from amalgam8.sidecar.envoy.messages import ADS_CLUSTER, INTERNAL, SECOND
+from amalgam8.sidecar.envoy.record import STATS_PREFIX
 
 CONNECTIONS_LIMIT = 10_000
 """Open connections from apps; above it new ones are closed."""
 
 EXPRESSION_LIMIT = 100_000
 """Size of a compiled pattern above which Envoy refuses it; rules were checked when they were written."""
+
+BUCKETS = [1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 60_000]
+"""Of the histogram of calls, in milliseconds."""
+
+INTERNAL_CALLS_LIMIT = 100_000
+"""Above what the clusters of instances allow, so that it never decides."""
+
+BUFFER_BYTES = 256 * 1024
 
 _HTTP2 = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TYPE = "type.googleapis.com/envoy."
@@ -48,7 +57,7 @@ def bootstrap(ads_socket: Path, admin_socket: Path, service: str, stats: tuple[s
             "cds_config": ads,
             "lds_config": ads,
         },
-        "static_resources": {"clusters": [_ads_cluster(ads_socket)]},
+        "static_resources": {"clusters": [_ads_cluster(ads_socket), _internal_cluster()]},
         "layered_runtime": {
             "layers": [
                 {
@@ -61,7 +70,13 @@ def bootstrap(ads_socket: Path, admin_socket: Path, service: str, stats: tuple[s
             ]
         },
         "stats_config": {
-            "stats_matcher": {"inclusion_list": {"patterns": [{"exact": name} for name in stats]}},
+            "use_all_default_tags": False,
+            "histogram_bucket_settings": [{"match": {"prefix": STATS_PREFIX}, "buckets": BUCKETS}],
+            "stats_matcher": {
+                "inclusion_list": {
+                    "patterns": [{"prefix": STATS_PREFIX}, *({"exact": name} for name in stats)]
+                }
+            },
         },
         "overload_manager": {
             "resource_monitors": [
@@ -100,4 +115,18 @@ def _ads_cluster(socket: Path) -> dict[str, Any]:
                 "explicit_http_config": {"http2_protocol_options": {}},
             }
         },
+    }
+
+
+def _internal_cluster() -> dict[str, Any]:
+    """Leads to the internal listener. Its calls have been counted, and failures are the instances'."""
+    names = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+    endpoint = {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": SECOND}}}}
+    return {
+        "name": INTERNAL,
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "per_connection_buffer_limit_bytes": BUFFER_BYTES,
+        "load_assignment": {"cluster_name": INTERNAL, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "circuit_breakers": {"thresholds": [dict.fromkeys(names, INTERNAL_CALLS_LIMIT)]},
     }

@@ -1,8 +1,9 @@
 """Clusters and their endpoints: one cluster for each target.
 
-Clusters differ by name only, so that a rule or an instance that comes or goes changes endpoints and
-routes, and never a cluster with open connections. An instance that refuses connections is left out for
-some seconds; what it answers never is a reason. When all are left out, all are tried.
+Clusters differ by name and policy only, and the policy is in the name, so that a rule or an instance that
+comes or goes changes endpoints and routes, and never a cluster with open connections. An instance that
+refuses connections is left out for some seconds; one that answers 5xx only where the policy says so. When
+all are left out, all are tried.
 """
 
 import contextlib
@@ -14,9 +15,11 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from amalgam8.routing.resolve import Peer
+from amalgam8.model.rule import Resilience
+from amalgam8.routing.plan import Policy
+from amalgam8.routing.resolve import Peer, Target
 from amalgam8.sidecar.envoy.listener import ADS, BUFFER_BYTES
-from amalgam8.sidecar.envoy.messages import Resource, packed, resource, serialized
+from amalgam8.sidecar.envoy.messages import NAMESPACE, Resource, packed, resource, serialized
 
 CONNECT_TIMEOUT = timedelta(seconds=1)
 UPSTREAM_IDLE = timedelta(seconds=4)
@@ -29,6 +32,10 @@ RETRIES_LIMIT = 1000
 LEFT_OUT = timedelta(seconds=3)
 LEFT_OUT_LONGEST = timedelta(seconds=10)
 FAILURES_IN_A_ROW = 2
+FIVE_IN_A_ROW = 5
+"""Envoy's own number, which has no effect where the policy gives none."""
+
+TEMPLATES_LIMIT = 256
 
 NO_TLS = "https endpoints are not supported yet; instance {} gets no calls"
 NO_NAMES = "endpoints with a host name are not supported yet; instance {} gets no calls"
@@ -39,19 +46,28 @@ _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _OFF = {"value": 0}
 
 
+_LB = {"": "ROUND_ROBIN", "least_request": "LEAST_REQUEST", "random": "RANDOM"}
+
+
 class Clusters:
-    """Renders clusters from one template."""
+    """Renders clusters from one template for each policy."""
 
     def __init__(self) -> None:
-        self._template = _template()
+        self._templates: dict[Policy, cluster_pb2.Cluster] = {}
 
-    def cluster(self, name: str) -> Resource:
-        self._template.name = name
-        return resource(name, serialized(self._template))
+    def cluster(self, target: Target) -> Resource:
+        template = self._templates.get(target.policy)
+        if template is None:
+            if len(self._templates) > TEMPLATES_LIMIT:
+                self._templates.clear()
+            template = self._templates[target.policy] = _template(target.policy)
+        template.name = target.name
+        return resource(template.name, serialized(template))
 
 
-def endpoints(name: str, peers: Iterable[Peer]) -> tuple[Resource, str]:
+def endpoints(target: Target, peers: Iterable[Peer]) -> tuple[Resource, str]:
     """The instances of one target that can be called, and what is wrong with the first that cannot be."""
+    name = target.name
     assignment = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
     group = None
     problem = ""
@@ -62,11 +78,14 @@ def endpoints(name: str, peers: Iterable[Peer]) -> tuple[Resource, str]:
             problem = problem or (NO_TLS if address.tls else NO_NAMES).format(peer.id)
             continue
         group = group or assignment.endpoints.add()
-        endpoint = group.lb_endpoints.add().endpoint
+        member = group.lb_endpoints.add()
+        endpoint = member.endpoint
         place = endpoint.address.socket_address
         place.address, place.port_value = host, address.port
         if host != address.host:
             endpoint.hostname = address.host
+        said = f"{target.service}:{','.join(peer.tags)}" if peer.tags else target.service
+        member.metadata.filter_metadata[NAMESPACE].fields["name"].string_value = said
     return resource(name, serialized(assignment)), problem
 
 
@@ -79,34 +98,44 @@ def _is_ip(host: str) -> bool:
     return False
 
 
-def _template() -> cluster_pb2.Cluster:
+def _template(policy: Policy) -> cluster_pb2.Cluster:
+    resilience = policy.resilience or Resilience()
     protocol = http_protocol_options_pb2.HttpProtocolOptions(
-        common_http_protocol_options={"idle_timeout": UPSTREAM_IDLE},
+        common_http_protocol_options={"idle_timeout": UPSTREAM_IDLE}
+        | (
+            {"max_requests_per_connection": {"value": resilience.max_requests_per_connection}}
+            if resilience.max_requests_per_connection
+            else {}
+        ),
         explicit_http_config={"http_protocol_options": {}},
     )
     limits = {
-        name: {"value": CALLS_LIMIT} for name in ("max_connections", "max_pending_requests", "max_requests")
+        name: {"value": getattr(resilience, name) or CALLS_LIMIT}
+        for name in ("max_connections", "max_pending_requests", "max_requests")
     }
+    left_out = timedelta(seconds=resilience.sleep_window) if resilience.sleep_window else LEFT_OUT
+    interval = timedelta(seconds=resilience.detection_interval or 1)
     return cluster_pb2.Cluster(
         type="EDS",
         eds_cluster_config={"eds_config": ADS},
         connect_timeout=CONNECT_TIMEOUT,
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
-        lb_policy="ROUND_ROBIN",
+        lb_policy=_LB[policy.lb_type],
         common_lb_config={"healthy_panic_threshold": {"value": 1.0}},
         circuit_breakers={
             "thresholds": [{"priority": "DEFAULT", **limits, "max_retries": {"value": RETRIES_LIMIT}}]
         },
         outlier_detection={
-            "interval": timedelta(seconds=1),
-            "base_ejection_time": LEFT_OUT,
-            "max_ejection_time": LEFT_OUT_LONGEST,
+            "interval": interval,
+            "base_ejection_time": left_out,
+            "max_ejection_time": max(left_out, LEFT_OUT_LONGEST),
             "max_ejection_percent": {"value": 100},
             "split_external_local_origin_errors": True,
             "consecutive_local_origin_failure": {"value": FAILURES_IN_A_ROW},
             "enforcing_consecutive_local_origin_failure": {"value": 100},
             "enforcing_local_origin_success_rate": _OFF,
-            "enforcing_consecutive_5xx": _OFF,
+            "consecutive_5xx": {"value": resilience.consecutive_errors or FIVE_IN_A_ROW},
+            "enforcing_consecutive_5xx": {"value": 100} if resilience.consecutive_errors else _OFF,
             "enforcing_consecutive_gateway_failure": _OFF,
             "enforcing_success_rate": _OFF,
             "enforcing_failure_percentage": _OFF,

@@ -10,31 +10,34 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.listener.v3 import listener_pb2
-from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
-from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
-from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
+from amalgam8.sidecar.envoy.choices import place
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
-    FAULTS,
+    FAULT,
+    HEADERS,
+    HOP,
+    HOP_HEADER,
     LIMIT,
     MAIN,
     NAMESPACE,
-    REASON_HEADER,
+    REQUEST,
     SECOND,
+    SEED_HEADER,
+    TRACE,
     UNKNOWN,
     Resource,
     packed,
     resource,
     serialized,
 )
+from amalgam8.sidecar.envoy.replies import first_pass, second_pass
 
 BUFFER_BYTES = 256 * 1024
 """What one connection may hold in memory in each direction; a body of any length streams through that."""
@@ -45,15 +48,16 @@ IDLE = timedelta(hours=1)
 """A stream on which no byte has moved for so long is ended."""
 
 CONNECTION_IDLE = timedelta(hours=1)
+DELAYED_CLOSE = timedelta(milliseconds=50)
+"""How long a connection that we close waits for the other side to close it first."""
+
 HEADERS_TIME = timedelta(seconds=15)
 STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 1024 * 1024
 
-_JSON = "application/json"
 
-
-def listeners(host: str, port: int) -> dict[str, Resource]:
-    """Both listeners, by name; ``host`` is an IP address."""
+def listeners(host: str, port: int, loggers: Sequence[Any] = ()) -> dict[str, Resource]:
+    """Both listeners, by name; ``host`` is an IP address, ``loggers`` write the access records."""
     address = {"socket_address": {"address": host, "port_value": port}}
     main = listener_pb2.Listener(
         name=MAIN,
@@ -62,7 +66,7 @@ def listeners(host: str, port: int) -> dict[str, Resource]:
         # Two sidecars on one port must be an error, not a lottery.
         enable_reuse_port={"value": False},
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
-        filter_chains=[_chain(_main_manager())],
+        filter_chains=[_chain(_main_manager(loggers))],
     )
     second = listener_pb2.Listener(
         name=SECOND,
@@ -78,32 +82,34 @@ def _chain(manager: Any) -> dict[str, Any]:
     return {"filters": [{"name": "http", "typed_config": packed(manager)}]}
 
 
-def _main_manager() -> Any:
+def _main_manager(loggers: Sequence[Any]) -> Any:
     return _manager(
         MAIN,
         [
+            http_connection_manager_pb2.HttpFilter(name=REQUEST, typed_config=_request()),
             _off(UNKNOWN, _name_from_path()),
-            _off(ACCESS, rbac_pb2.RBAC()),
-            _off(LIMIT, local_rate_limit_pb2.LocalRateLimit(stat_prefix=LIMIT)),
-            *_faults(),
+            *(_off(name, place()) for name in (ACCESS, LIMIT, TRACE, FAULT, HEADERS)),
+            _off(HOP, _hop()),
             _router(),
         ],
-        early_header_mutation_extensions=[_early({"prefix": "x-envoy-"}, {"prefix": "x-a8-"})],
+        access_log=loggers,
+        early_header_mutation_extensions=[_early()],
         generate_request_id={"value": True},
         preserve_external_request_id=True,
         request_id_extension={
             "typed_config": packed(uuid_pb2.UuidRequestIdConfig(pack_trace_reason={"value": False}))
         },
-        local_reply_config={"mappers": _mappers()},
+        local_reply_config={"mappers": first_pass()},
     )
 
 
 def _second_manager() -> Any:
     return _manager(
         SECOND,
-        [*_faults(), _router()],
+        [_off(FAULT, place()), _router()],
         generate_request_id={"value": False},
         preserve_external_request_id=True,
+        local_reply_config={"mappers": second_pass()},
     )
 
 
@@ -130,6 +136,7 @@ def _manager(name: str, filters: Sequence[Any], **more: Any) -> Any:
             "initial_connection_window_size": {"value": CONNECTION_WINDOW_BYTES},
         },
         stream_idle_timeout=IDLE,
+        delayed_close_timeout=DELAYED_CLOSE,
         request_timeout=timedelta(0),
         request_headers_timeout=HEADERS_TIME,
         upgrade_configs=[{"upgrade_type": "websocket"}],
@@ -142,11 +149,7 @@ ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": timedel
 
 
 def _off(name: str, config: Any) -> Any:
-    return http_connection_manager_pb2.HttpFilter(name=name, disabled=True, typed_config=packed(config))
-
-
-def _faults() -> list[Any]:
-    return [_off(name, fault_pb2.HTTPFault()) for name in FAULTS]
+    return http_connection_manager_pb2.HttpFilter(name=name, disabled=True, typed_config=config)
 
 
 def _router() -> Any:
@@ -160,63 +163,55 @@ def _name_from_path() -> Any:
     """Puts the first path segment where the words about an unknown service can quote it."""
     first_segment = {"pattern": {"regex": r"^/?([^/?]*)\C*"}, "substitution": r"\1"}
     pair = {"metadata_namespace": NAMESPACE, "key": "service", "regex_value_rewrite": first_segment}
-    return header_to_metadata_pb2.Config(request_rules=[{"header": ":path", "on_header_present": pair}])
-
-
-def _early(*matchers: dict[str, str]) -> dict[str, Any]:
-    mutation = header_mutation_pb2.HeaderMutation(
-        mutations=[{"remove_on_match": {"key_matcher": matcher}} for matcher in matchers]
+    return packed(
+        header_to_metadata_pb2.Config(request_rules=[{"header": ":path", "on_header_present": pair}])
     )
-    return {"name": "strip", "typed_config": packed(mutation)}
 
 
-def _mappers() -> list[Any]:
-    """Refusals by the mesh get a reason. What an app answers is no local reply, and is never touched."""
-    from_path = f"%DYNAMIC_METADATA({NAMESPACE}:service)%"
-    named, ruled = f"%METADATA(ROUTE:{NAMESPACE}:service)%", f"%METADATA(ROUTE:{NAMESPACE}:rule)%"
-    key = f"%METADATA(ROUTE:{NAMESPACE}:key)%"
-    return [
-        _mapper(_all(_flags("NC"), _status(404)), 404, "unknown", from_path, from_path, ""),
-        _mapper(_flags("NR"), 404, "unknown", "", "", ""),
-        _mapper(_all(_flags("NC"), _status(500)), 503, "unavailable", from_path, from_path, ""),
-        _mapper(_flags("UH", "UF", "UO", "NC"), 503, "unavailable", key, named, ruled),
+def _request() -> Any:
+    """Notes the path as it came, and a ``traceparent`` (W3C) in case there is none: never sampled here."""
+    uuid = r"^(\w{8})-(\w{4})-(\w{4})-(\w{4})-(\w{12})$"
+    made = {"pattern": {"regex": uuid}, "substitution": r"00-\1\2\3\4\5-\5\2-00"}
+    pairs: list[tuple[str, str, dict[str, Any], bool]] = [
+        (":path", "path", {}, False),
+        (SEED_HEADER, "traceparent", {"regex_value_rewrite": made}, True),
     ]
+    rules = [
+        {
+            "header": header,
+            "on_header_present": {"metadata_namespace": NAMESPACE, "key": key, **more},
+            "remove": remove,
+        }
+        for header, key, more, remove in pairs
+    ]
+    return packed(header_to_metadata_pb2.Config(request_rules=rules))
 
 
-_SENTENCES = {"unknown": "no such service", "unavailable": "no instance of the service can take the call"}
+def _hop() -> Any:
+    """Takes what the last pass told about the instance out of the response, for the access record."""
+    whole = r"^(\S*) (\S*) (\C*)$"
+    fired = r"^\S* (?:\S*?(DI|FI)\S*|\S*) \C*$"
+    parts = (("host", whole, 1), ("flags", whole, 2), ("fired", fired, 1), ("dst", whole, 3))
+    rules = [
+        {
+            "header": HOP_HEADER,
+            "on_header_present": {
+                "metadata_namespace": NAMESPACE,
+                "key": key,
+                "regex_value_rewrite": {"pattern": {"regex": pattern}, "substitution": rf"\{part}"},
+            },
+            "remove": key == "dst",
+        }
+        for key, pattern, part in parts
+    ]
+    return packed(header_to_metadata_pb2.Config(response_rules=rules))
 
 
-def _mapper(where: Any, status: int, kind: str, key: str, service: str, rule: str) -> dict[str, Any]:
-    return {
-        "filter": where,
-        "status_code": {"value": status},
-        "headers_to_add": [
-            {
-                "header": {"key": REASON_HEADER, "value": f"{kind}; service={key}; rule={rule}"},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ],
-        "body_format_override": {
-            "json_format": {"error": _SENTENCES[kind], "service": service and _text(service), "rule": rule},
-            "omit_empty_values": True,
-            "content_type": _JSON,
-        },
-    }
-
-
-def _text(value: str) -> str:
-    """A value that is missing becomes empty text, where on its own it would be null."""
-    return f"{value}%REQ({REASON_HEADER})%"  # clients cannot send that header, so it adds nothing
-
-
-def _flags(*flags: str) -> Any:
-    return accesslog_pb2.AccessLogFilter(response_flag_filter={"flags": flags})
-
-
-def _status(status: int) -> Any:
-    value = {"default_value": status, "runtime_key": "a8.status"}
-    return accesslog_pb2.AccessLogFilter(status_code_filter={"comparison": {"op": "EQ", "value": value}})
-
-
-def _all(*filters: Any) -> Any:
-    return accesslog_pb2.AccessLogFilter(and_filter={"filters": filters})
+def _early() -> dict[str, Any]:
+    """Before anything looks at a request: nothing in it speaks for the mesh."""
+    mutations: list[dict[str, Any]] = [
+        {"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-envoy-", "x-a8-")
+    ]
+    mutations.append({"append": {"header": {"key": SEED_HEADER, "value": "%UNIQUE_ID%"}}})
+    mutation = header_mutation_pb2.HeaderMutation(mutations=mutations)
+    return {"name": "strip", "typed_config": packed(mutation)}

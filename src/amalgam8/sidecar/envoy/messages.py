@@ -22,21 +22,43 @@ MAIN = "main"
 SECOND = "second"
 """The internal listener of the second pass, and its routes."""
 
-ADS_CLUSTER = "ads"
+ADS_CLUSTER = "|ads"
+INTERNAL = "|second"
+"""The cluster that leads to the internal listener. No service's cluster has such a name."""
 
 NAMESPACE = "a8"
 """Where route metadata and dynamic metadata of the mesh stand."""
 
 REASON_HEADER = "x-a8-reason"
 
-ACCESS = "a8.access"
-LIMIT = "a8.limit"
+NEXT_HEADER = "x-a8-next"
+"""Names the route of the second pass. Clients cannot send headers that begin with ``x-a8-``."""
+
+FAULT_HEADER = "x-a8-fault"
+"""Names the route of the pass after, for calls on which a fault acts."""
+
+HOP_HEADER = "x-a8-hop"
+"""What the last pass tells the first one about the instance, on responses."""
+
+END_HEADER = "x-a8-end"
+"""Marks the answer that must not reach the caller: the stream is reset instead."""
+
+SEED_HEADER = "x-a8-seed"
+"""A random number, of which a trace's identity is made for a request that has none."""
+
+REQUEST = "a8.request"
+"""The filter that notes what a request was when it came. The only one that always runs."""
+
 UNKNOWN = "a8.unknown"
 """The filter that reads the service's name out of the path, for answers about services nobody knows."""
 
-SLOTS = 8
-FAULTS = tuple(f"a8.fault.{slot}" for slot in range(SLOTS))
-"""Fault filters in the order in which they run. Each can do one delay and one abort."""
+ACCESS = "a8.access"
+LIMIT = "a8.limit"
+TRACE = "a8.trace"
+FAULT = "a8.fault"
+HEADERS = "a8.headers"
+HOP = "a8.hop"
+"""The filters of the chain, in the order in which they run; routes enable those that they need."""
 
 
 class Resource(msgspec.Struct, frozen=True):

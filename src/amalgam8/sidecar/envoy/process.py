@@ -26,6 +26,9 @@ END_TIMEOUT = 1.0
 STEADY = 5.0
 """A process that lived so many seconds is restarted at once when it dies."""
 
+FLUSH_MS = "200"
+"""How long an access record may wait for its way to the file."""
+
 BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 5.0
 LINE_LIMIT = 2000
@@ -42,6 +45,7 @@ _NOISE = (
     "gRPC config stream to ads closed",  # the agent's end, or a restart; both are logged by the agent
     "rejected: ",  # reported with the destination
     "gRPC update for ",
+    "deprecated option 'envoy.extensions.access_loggers.stats.v3.Config.stat_prefix'",  # no other name for it yet
 )
 _SHIM = (
     "import ctypes,os,sys;"
@@ -119,6 +123,8 @@ class Process:
             "--disable-hot-restart",
             "--concurrency",
             str(workers),
+            "--file-flush-interval-msec",
+            FLUSH_MS,
             "--log-level",
             "warning",
             "--log-format",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from amalgam8.routing.resolve import Peer, Routing, ServiceRouting, Target
-from amalgam8.sidecar.envoy.ads import State
+from amalgam8.sidecar.envoy.ads import LINGER, State
 from amalgam8.sidecar.envoy.clusters import Clusters, endpoints
 from amalgam8.sidecar.envoy.faults import Unrenderable
 from amalgam8.sidecar.envoy.messages import CLUSTER, MAIN, SECOND, Resource
@@ -35,8 +35,16 @@ class _Known(msgspec.Struct, frozen=True):
 class Renderer:
     """Renders Routings one after the other. ``render_service`` can be replaced to try a faulty one."""
 
-    def __init__(self, listeners: Mapping[str, Resource], render_service: RenderService = branch) -> None:
+    def __init__(
+        self,
+        listeners: Mapping[str, Resource],
+        render_service: RenderService = branch,
+        own_service: str = "",
+        linger: float = LINGER,
+    ) -> None:
         self._listeners = listeners
+        self._own_service = own_service
+        self._passes = Retiring(linger)
         self._render_service = render_service
         self._clusters = Clusters()
         self._cluster_cache: dict[str, Resource] = {}
@@ -44,8 +52,8 @@ class Renderer:
         self._rendering = Rendering({}, {})
         self._left_out: dict[str, str] = {}
         self._known: dict[str, _Known] = {}
-        self._main: tuple[Mapping[str, bytes], Resource] | None = None
-        self._second = second_routes()
+        self._main: tuple[Mapping[str, Branch], Resource] | None = None
+        self._second = second_routes({})
 
     def render(self, routing: Routing) -> Rendering:
         """Render what changed since the last call."""
@@ -55,9 +63,7 @@ class Renderer:
             service, before = routing[name], self._services.get(name)
             if service is not before:
                 self._learn(service)
-            if before is not None and (
-                service is before or (service.routes == before.routes and service.faults == before.faults)
-            ):
+            if before is not None and (service is before or _same_rules(service, before)):
                 parts[name] = self._rendering.parts[name]
                 if parts[name] is None:
                     problems[name] = self._rendering.problems[name]
@@ -73,8 +79,13 @@ class Renderer:
         self._rendering = Rendering(parts, problems)
         return self._rendering
 
-    def state(self, chosen: Mapping[str, Branch], kept: Iterable[str]) -> State:
-        """Everything for Envoy, from the chosen parts; ``kept`` are clusters that Envoy still has."""
+    def state(
+        self, chosen: Mapping[str, Branch], kept: Iterable[str], held: str | None = None, now: float = 0.0
+    ) -> State:
+        """Everything for Envoy, from the chosen parts; ``kept`` are clusters that Envoy still has.
+
+        ``held`` is the version of the second pass's routes that Envoy has; ``now`` in seconds.
+        """
         needed: set[str] = set()
         for part in chosen.values():
             needed |= part.targets
@@ -83,35 +94,39 @@ class Renderer:
             name: found for name, found in self._known.items() if name in known or self._is_current(found)
         }
         self._follow_retired(needed)
-        self._cluster_cache = {
-            name: self._cluster_cache.get(name) or self._clusters.cluster(name) for name in needed
-        }
+        self._cluster_cache = {name: self._cluster_cache.get(name) or self._cluster(name) for name in needed}
+        hold = max((part.hold for part in chosen.values()), default=0.0)
+        passes = {name: body for part in chosen.values() for name, body in part.passes}
+        self._second = second_routes(self._passes.wanted(passes, held == self._second.version, now, hold))
         return State(
             clusters=self._cluster_cache,
             endpoints={name: self._endpoints(name) for name in known},
             routes={MAIN: self._routes(chosen), SECOND: self._second},
             listeners=self._listeners,
-            hold=max((part.hold for part in chosen.values()), default=0.0),
+            hold=hold,
         )
 
     def version(self, kind: str, name: str) -> str:
         """The version of a target's cluster or endpoints as they would be sent now."""
         if kind == CLUSTER:
-            return (self._cluster_cache.get(name) or self._clusters.cluster(name)).version
+            return (self._cluster_cache.get(name) or self._cluster(name)).version
         return self._endpoints(name).version
 
     def waiting(self) -> State:
         """For Envoy to listen before anything is known."""
         return State(routes={MAIN: waiting_routes(), SECOND: self._second}, listeners=self._listeners)
 
+    def _cluster(self, name: str) -> Resource:
+        found = self._known.get(name)
+        return self._clusters.cluster(found.target if found else Target(name))
+
     def _endpoints(self, name: str) -> Resource:
         found = self._known.get(name)
-        return found.endpoints if found else endpoints(name, ())[0]
+        return found.endpoints if found else endpoints(Target(name), ())[0]
 
     def _routes(self, chosen: Mapping[str, Branch]) -> Resource:
-        bodies = {name: part.body for name, part in chosen.items()}
-        if self._main is None or self._main[0] != bodies:
-            self._main = bodies, routes(bodies)
+        if self._main is None or self._main[0] != chosen:
+            self._main = dict(chosen), routes(chosen, self._own_service)
         return self._main[1]
 
     def _learn(self, service: ServiceRouting) -> None:
@@ -125,7 +140,7 @@ class Renderer:
         name = target.name
         known = self._known.get(name)
         if known is None or known.peers != peers:
-            found, problem = endpoints(name, peers)
+            found, problem = endpoints(target, peers)
             known = self._known[name] = _Known(target, peers, found, problem)
         return known.problem
 
@@ -144,6 +159,41 @@ class Renderer:
             members |= {key: peer for key, peer in others.items() if _belongs(peer, found.target)}
             if members:  # the last one stays: calls may be on their way, and it may only have new tags
                 self._set(found.target, tuple(sorted(members.values())))
+
+
+def _same_rules(one: ServiceRouting, other: ServiceRouting) -> bool:
+    """Whether they differ in instances only."""
+    return msgspec.structs.replace(one, peers={}, lapses=None) == msgspec.structs.replace(
+        other, peers={}, lapses=None
+    )
+
+
+class Retiring:
+    """Routes of the second pass, those included that calls on their way may still ask for.
+
+    A call that came in before a change, or that is tried again after it, goes by the old names.
+    """
+
+    def __init__(self, linger: float) -> None:
+        self._linger = linger
+        self._last: dict[str, bytes] = {}
+        self._hold = 0.0
+        self._retired: dict[str, tuple[bytes, float]] = {}
+
+    def wanted(
+        self, passes: dict[str, bytes], last_was_taken: bool, now: float, hold: float
+    ) -> dict[str, bytes]:
+        """What Envoy should have. Names that it never took are forgotten at once."""
+        if last_was_taken:
+            until = now + self._linger + self._hold
+            self._retired |= {name: (body, until) for name, body in self._last.items() if name not in passes}
+        self._last, self._hold = passes, hold
+        self._retired = {
+            name: (body, until)
+            for name, (body, until) in self._retired.items()
+            if until > now and name not in passes
+        }
+        return {**{name: body for name, (body, _) in self._retired.items()}, **passes}
 
 
 def _belongs(peer: Peer, target: Target) -> bool:

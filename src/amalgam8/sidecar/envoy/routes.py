@@ -1,33 +1,47 @@
-"""Routes: a match tree over the first path segment, and under each service its rows in order.
+"""Routes: for each service a match tree, reached by the Host header, by outer paths, or by the first segment.
 
 A service is addressed by its name, percent-encoded (RFC 3986, capital hex digits) where a character cannot
-stand in a path. ``/name/`` and ``/name`` are two keys of the tree, the longest key that fits wins, and
-under ``/name`` only the exact path matches, so that no name reaches into another.
-Rows are routes × faults: the first row that matches is the first route and the first fault that match.
+stand in a path. The rows of a tree are its routes, times the mirrors, times two where methods or faults
+need a row of their own; every other kind of entry has a tree of its own (``choices``). More than
+ROWS_LIMIT rows are refused.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
-from envoy.type.matcher.v3 import http_inputs_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
 from xds.type.matcher.v3 import matcher_pb2
 
-from amalgam8.routing.decide import faults_of
-from amalgam8.routing.plan import ALWAYS, Condition, FaultEntry
-from amalgam8.routing.resolve import Route, ServiceRouting
-from amalgam8.sidecar.envoy.faults import Unrenderable, fault_config, longest
+from amalgam8.routing.addressing import address
+from amalgam8.routing.plan import MirrorEntry
+from amalgam8.routing.resolve import Route, ServiceRouting, Slice, mirror_target
+from amalgam8.sidecar.envoy.access import access_config
+from amalgam8.sidecar.envoy.attempts import DEFAULT, Attempts, attempts_of, bound, by_method, retry_policy
+from amalgam8.sidecar.envoy.choices import changed_headers, first_match, nested, on_match, picked
+from amalgam8.sidecar.envoy.faults import Unrenderable, percentage
+from amalgam8.sidecar.envoy.limits import limit_filters
 from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
+    ACCESS,
+    END_HEADER,
+    FAULT,
+    FAULT_HEADER,
+    HEADERS,
+    HOP,
+    INTERNAL,
+    LIMIT,
     MAIN,
     NAMESPACE,
+    NEXT_HEADER,
     REASON_HEADER,
     SECOND,
+    TRACE,
     UNKNOWN,
     Resource,
     member,
@@ -35,195 +49,354 @@ from amalgam8.sidecar.envoy.messages import (
     resource,
     serialized,
 )
-from amalgam8.sidecar.envoy.patterns import header_matchers
+from amalgam8.sidecar.envoy.passes import Passes
+from amalgam8.sidecar.envoy.patterns import Predicate, all_of, any_of, header_input, predicate, value
+from amalgam8.sidecar.envoy.traces import trace_filters
 
 ROWS_LIMIT = 4000
-HEADERS_TIMEOUT = timedelta(seconds=15)
-"""How long an instance may take until its response starts; after that it has no limit."""
-
-RETRIES = 2
-RETRY_ON = "connect-failure,refused-stream,reset-before-request"
-"""Only where the request cannot have been processed."""
+OUTER_ORDER = tuple[int, str, str]
 
 NOWHERE = "a8.nowhere"
 """A cluster that never exists: a route to it is answered by the listener's own words."""
 
 
 class Branch(msgspec.Struct, frozen=True):
-    """The part of the match tree that belongs to one service.
+    """Everything about one service, serialised.
 
-    ``targets`` are the names of the clusters that it needs; ``hold`` is the longest injected delay, in s.
+    ``body``: its entry in the tree of first segments; ``host``: its virtual host; ``outers``: its outer
+    paths with their ranks; ``passes``: its routes of the second pass by name. ``targets`` are the names of
+    the clusters that it needs; ``hold`` is the longest injected delay, in s.
     """
 
     body: bytes
     targets: frozenset[str] = frozenset()
     hold: float = 0.0
-
-
-class _Row(msgspec.Struct, frozen=True):
-    condition: Condition
-    route: Route
-    fault: FaultEntry | None
+    host: bytes = b""
+    outers: tuple[tuple[OUTER_ORDER, bytes], ...] = ()
+    passes: tuple[tuple[str, bytes], ...] = ()
 
 
 def branch(service: ServiceRouting) -> Branch:
-    """Render one service's part of the tree.
+    """Render one service.
 
     Raises:
         Unrenderable: its rules ask for more than this configuration can do.
     """
-    found = rows(service)
-    if len(found) > ROWS_LIMIT:
-        raise Unrenderable(
-            f"its routes and faults make {len(found)} combinations; at most {ROWS_LIMIT} are possible"
-        )
-    below, exact, hold = [], [], 0.0
-    targets: set[str] = set()
-    for row in found:
-        held = _longest(row)
-        message = _route(service.name, row, held)
-        below.append(message)
-        targets.update(piece.target.name for piece in row.route.slices if piece.weight)
-        hold = max(hold, held)
-    prefix = f"/{address(service.name)}"
-    for message in below:
-        twin = route_components_pb2.Route()
-        twin.CopyFrom(message)
-        message.match.prefix = f"{prefix}/"
-        twin.match.path = prefix
-        exact.append(twin)
-    return Branch(_tree(prefix, below, exact), frozenset(targets), hold)
-
-
-def _tree(prefix: str, below: list[Any], exact: list[Any]) -> bytes:
-    exact = [*exact, _to_nowhere("NOT_FOUND")]
-    return serialized(
-        matcher_pb2.Matcher.MatcherTree.MatchMap(
-            map={f"{prefix}/": _then(_list(below)), prefix: _then(_list(exact))}
-        )
-    )
+    return _Service(service).branch()
 
 
 def unavailable(name: str) -> Branch:
     """The part of a service that is known and of which nothing could be rendered: 503."""
-    prefix = f"/{address(name)}"
     message = _to_nowhere("SERVICE_UNAVAILABLE")
     message.metadata.MergeFrom(_metadata(name))
-    message.match.prefix = f"{prefix}/"
-    twin = route_components_pb2.Route()
-    twin.CopyFrom(message)
-    twin.match.path = prefix
-    return Branch(_tree(prefix, [message], [twin]))
+    tree = matcher_pb2.Matcher(on_no_match=on_match("route", message))
+    return Branch(_segment(name, tree), host=_named_host(name, tree))
 
 
-def rows(service: ServiceRouting) -> list[_Row]:
-    """Every route beside every fault, without the rows that can never be the first to match."""
-    found: list[_Row] = []
-    for route in service.routes:
-        for fault in (*service.faults, None):
-            condition = route.match.both(fault.match if fault else ALWAYS)
-            if not any(condition.implies(row.condition) for row in found):
-                found.append(_Row(condition, route, fault))
-        if found and found[-1].condition == ALWAYS:
-            break
-    return found
+class _Service:
+    """Renders one service: what all its rows share is made once."""
+
+    def __init__(self, service: ServiceRouting) -> None:
+        self._service = service
+        self._passes = Passes(service, self._route_metadata)
+        self._targets: set[str] = set()
+        self._rows = 0
+        self._shared: dict[str, AnyMessage] = {}
+        for place, config in (
+            (ACCESS, access_config(service.access)),
+            (LIMIT, picked(service.limits, limit_filters)),
+            (HEADERS, picked(service.headers, changed_headers)),
+        ):
+            if config is not None:
+                self._shared[place] = config
+        self._by_slice: dict[tuple[Slice, str], dict[str, AnyMessage]] = {}
+
+    def branch(self) -> Branch:
+        name = self._service.name
+        cut = {"pattern": {"regex": f"^/{re.escape(address(name))}/?"}, "substitution": "/"}
+        body = _segment(name, self._tree(self._service.routes, {}, {"regex_rewrite": cut}))
+        host = _named_host(name, self._tree(self._service.routes, {}, {}))
+        outers = tuple(self._outer(route) for route in self._service.outers)
+        passes = tuple(sorted(self._passes.entries.items()))
+        return Branch(body, frozenset(self._targets), self._passes.hold, host, outers, passes)
+
+    def _tree(self, routes: Iterable[Route], match: dict[str, Any], action: dict[str, Any]) -> Any:
+        def rows(route: Route) -> Any:
+            return nested_or_only(self._route(route, match, action))
+
+        return first_match((route.match, partial(rows, route)) for route in routes)
+
+    def _outer(self, route: Route) -> tuple[OUTER_ORDER, bytes]:
+        outer = route.outer
+        assert outer is not None  # noqa: S101 - it is one of ``outers``
+        if outer.path:
+            match = {"path": outer.path}
+            here: Predicate = any_of(
+                [value(":path", exact=outer.path), value(":path", prefix=f"{outer.path}?")]
+            )
+        else:
+            match = {"prefix": outer.prefix}
+            here = value(":path", prefix=outer.prefix)
+        action = {"prefix_rewrite": outer.rewrite} if outer.rewrite else {}
+        below = nested_or_only(self._route(route, match, action))
+        needed = all_of([here, predicate(route.match)])
+        row = matcher_pb2.Matcher.MatcherList.FieldMatcher(predicate=needed, on_match=below)
+        return outer.order, serialized(row)
+
+    def _route(self, route: Route, match: dict[str, Any], action: dict[str, Any]) -> Any:
+        """The rows of one route, which take every request that comes to them."""
+        pieces = [piece for piece in route.slices if piece.weight]
+        kinds = {attempts_of(piece) for piece in pieces}
+        rows = matcher_pb2.Matcher()
+        if len(kinds) > 1:
+            return self._mirrored(route, lambda: self._mixed(route, pieces), match, action)
+        for method, attempts in by_method(next(iter(kinds), DEFAULT)):
+            below = self._by_fault(route, pieces, attempts, match, action)
+            if method is None:
+                if not rows.matcher_list.matchers:
+                    return below
+                rows.on_no_match.CopyFrom(nested_or_only(below))
+            else:
+                rows.matcher_list.matchers.add(predicate=method, on_match=nested_or_only(below))
+        return rows
+
+    def _by_fault(
+        self,
+        route: Route,
+        pieces: list[Slice],
+        attempts: Attempts,
+        match: dict[str, Any],
+        action: dict[str, Any],
+    ) -> Any:
+        acting = {entry.rule: entry for piece in pieces for entry in self._passes.acting(piece)}
+        if not attempts.sees_faults or not acting:
+            return self._mirrored(route, lambda: self._single(route, pieces, attempts), match, action)
+        twice = self._mirrored(route, lambda: self._twice(route, pieces, attempts), match, action)
+        needed = any_of([predicate(entry.match) for entry in acting.values()])
+        if needed is None:
+            return twice
+        once = self._mirrored(route, lambda: self._single(route, pieces, attempts), match, action)
+        rows = matcher_pb2.Matcher(on_no_match=nested_or_only(once))
+        rows.matcher_list.matchers.add(predicate=needed, on_match=nested_or_only(twice))
+        return rows
+
+    def _mirrored(self, route: Route, make: Any, match: dict[str, Any], action: dict[str, Any]) -> Any:
+        """A row for each mirror entry, and one without."""
+        mirrors = self._service.mirrors
+        plain = self._row(route, make(), None, match, action)
+        if not mirrors:
+            return matcher_pb2.Matcher(on_no_match=plain)
+
+        def row(entry: MirrorEntry) -> Any:
+            return self._row(route, make(), entry, match, action)
+
+        return first_match([(entry.match, partial(row, entry)) for entry in mirrors], plain)
+
+    def _row(
+        self,
+        route: Route,
+        message: Any,
+        mirror: MirrorEntry | None,
+        match: dict[str, Any],
+        action: dict[str, Any],
+    ) -> Any:
+        self._rows += 1
+        if self._rows > ROWS_LIMIT:
+            raise Unrenderable(
+                f"its routes and mirrors make more than {ROWS_LIMIT} combinations, which is the most possible"
+            )
+        message.MergeFrom(route_components_pb2.Route(match=match or {"prefix": "/"}, route=action))
+        message.metadata.CopyFrom(self._route_metadata(route, mirror.rule if mirror else ""))
+        for place, config in self._shared.items():
+            message.typed_per_filter_config[place].CopyFrom(config)
+        for copied in mirror.mirrors if mirror else ():
+            target = mirror_target(self._service.name, copied).name
+            self._targets.add(target)
+            message.route.request_mirror_policies.add(
+                cluster=target,
+                runtime_fraction={"default_value": percentage(copied.percent / 100)},
+                disable_shadow_host_suffix_append=True,
+            )
+        return on_match("route", message)
+
+    def _single(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
+        """To the instances, with the faults in front."""
+        message = self._message(pieces, attempts)
+        message.response_headers_to_remove.extend([REASON_HEADER, END_HEADER])
+        faults = not attempts.sees_faults
+        configs = [self._slice_config(piece, "" if faults else "none", route) for piece in pieces]
+        self._share(message, [piece.target.name for piece in pieces], pieces, configs, route)
+        return message
+
+    def _twice(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
+        """Through the second pass, where the faults are."""
+        message = self._message(pieces, attempts)
+        message.typed_per_filter_config[HOP].CopyFrom(_ON)
+        configs = [self._slice_config(piece, NEXT_HEADER, route) for piece in pieces]
+        self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
+        return message
+
+    def _mixed(self, route: Route, pieces: list[Slice]) -> Any:
+        """Through the second pass, where each version has its own timeout and retries."""
+        message = self._message(pieces, Attempts(0, 0))
+        message.route.retry_policy.ClearField("per_try_timeout")
+        message.typed_per_filter_config[HOP].CopyFrom(_ON)
+        configs = [self._slice_config(piece, FAULT_HEADER, route) for piece in pieces]
+        self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
+        for piece, cluster in zip(pieces, message.route.weighted_clusters.clusters, strict=True):
+            cluster.request_headers_to_add.add(
+                header={"key": NEXT_HEADER, "value": self._passes.bounded(route, piece)},
+                append_action="OVERWRITE_IF_EXISTS_OR_ADD",
+            )
+        return message
+
+    def _message(self, pieces: list[Slice], attempts: Attempts) -> Any:
+        self._targets |= {piece.target.name for piece in pieces}
+        message = route_components_pb2.Route(route={"auto_host_rewrite": {"value": True}})
+        bound(message.route, attempts)
+        return message
+
+    def _slice_config(self, piece: Slice, way: str, route: Route) -> dict[str, AnyMessage]:
+        """Filters that depend on the version. ``way``: the header that names the pass of its faults."""
+        key = (msgspec.structs.replace(piece, weight=0), f"{way} {route.rule if way else ''}")
+        if key not in self._by_slice:
+            faults = None
+            if way == "":
+                faults = self._passes.one_pass(piece)
+            elif (way != "none" and self._passes.acting(piece)) or way == NEXT_HEADER:
+                faults = self._passes.chosen(route, piece, way)
+            traces = picked(self._service.traces, lambda entry: trace_filters(entry, piece))
+            found = {FAULT: faults, TRACE: traces}
+            self._by_slice[key] = {place: config for place, config in found.items() if config is not None}
+        return self._by_slice[key]
+
+    def _share(
+        self,
+        message: Any,
+        clusters: list[str],
+        pieces: list[Slice],
+        configs: list[dict[str, AnyMessage]],
+        route: Route,
+    ) -> None:
+        if self._passes.hold:
+            message.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=self._passes.hold))
+        if len(pieces) == 1 and clusters[0] != INTERNAL:
+            message.route.cluster = clusters[0]
+            for place, config in configs[0].items():
+                message.typed_per_filter_config[place].CopyFrom(config)
+            return
+        for cluster, piece, filters in zip(clusters, pieces, configs, strict=True):
+            message.route.weighted_clusters.clusters.add(
+                name=cluster, weight={"value": piece.weight}, typed_per_filter_config=filters
+            )
+        if route.affinity is not None and len(pieces) > 1:
+            message.route.weighted_clusters.use_hash_policy.value = True
+            if route.affinity.header:
+                name = route.affinity.header.lower()
+                message.route.hash_policy.add(header={"header_name": _AUTHORITY.get(name, name)})
+            else:
+                message.route.hash_policy.add(cookie={"name": route.affinity.cookie})
+
+    def _route_metadata(self, route: Route, mirror: str = "") -> Any:
+        return _metadata(self._service.name, route.rule, mirror)
 
 
-def address(name: str) -> str:
-    """The first path segment of calls to a service."""
-    return quote(name, safe="!$&'()*+,;=:@")
+_AUTHORITY = {"host": ":authority"}
 
 
-def routes(bodies: Mapping[str, bytes]) -> Resource:
-    """The main RouteConfiguration, put together from the bodies of the services' branches."""
-    entries = b"".join(bodies[name] for name in sorted(bodies))
-    return resource(MAIN, _configuration(entries, "NOT_FOUND"))
+def nested_or_only(tree: Any) -> Any:
+    """An OnMatch for a tree; a tree that only has one answer is that answer."""
+    return nested(tree) if tree.matcher_list.matchers else tree.on_no_match
+
+
+def routes(parts: Mapping[str, Branch], own_service: str = "") -> Resource:
+    """The main RouteConfiguration, put together from the services' branches.
+
+    The Host of the sidecar's own service is no address.
+    """
+    entries = b"".join(parts[name].body for name in sorted(parts))
+    outers = sorted(outer for part in parts.values() for outer in part.outers)
+    hosts: dict[str, bytes] = {}
+    for name in sorted(parts, key=lambda name: (name != name.lower(), name)):
+        if name != own_service and parts[name].host:
+            hosts.setdefault(name.lower(), parts[name].host)  # Envoy compares hosts without case
+    return resource(MAIN, _configuration(entries, outers, hosts.values(), "NOT_FOUND"))
 
 
 def waiting_routes() -> Resource:
     """What answers before anything is known: every service is unavailable."""
-    return resource(MAIN, _configuration(b"", "INTERNAL_SERVER_ERROR"))
+    return resource(MAIN, _configuration(b"", (), (), "INTERNAL_SERVER_ERROR"))
 
 
-def second_routes() -> Resource:
-    """Routes of the second pass; no rule needs one yet."""
-    return resource(SECOND, serialized(route_pb2.RouteConfiguration(name=SECOND)))
-
-
-def _configuration(entries: bytes, otherwise: str) -> bytes:
-    """Serialised RouteConfiguration around the serialised entries of its match tree."""
-    match_input = {
-        "name": "path",
-        "typed_config": packed(http_inputs_pb2.HttpRequestHeaderMatchInput(header_name=":path")),
-    }
-    no_match = matcher_pb2.Matcher(on_no_match=_then(_to_nowhere(otherwise)))
+def second_routes(passes: Mapping[str, bytes]) -> Resource:
+    """Routes of the second pass by the header that names them."""
+    entries = b"".join(member(1, _entry(name, passes[name])) for name in sorted(passes))
+    host = serialized(_host(SECOND, ["*"]))
     if entries:
+        match_input = {"name": "pass", "typed_config": header_input(NEXT_HEADER)}
+        tree = serialized(matcher_pb2.Matcher.MatcherTree(input=match_input)) + member(2, entries)
+        host += member(21, member(2, tree))
+    around = route_pb2.RouteConfiguration(name=SECOND)
+    return resource(SECOND, serialized(around) + member(2, host))
+
+
+def _configuration(
+    entries: bytes, outers: Iterable[tuple[OUTER_ORDER, bytes]], hosts: Iterable[bytes], otherwise: str
+) -> bytes:
+    """Serialised RouteConfiguration around the serialised parts."""
+    matcher = member(3, serialized(on_match("route", _to_nowhere(otherwise))))
+    if entries:
+        match_input = {"name": "path", "typed_config": header_input(":path")}
         tree = serialized(matcher_pb2.Matcher.MatcherTree(input=match_input)) + member(3, entries)
-        matcher = serialized(no_match) + member(2, tree)
-        host = serialized(_host()) + member(21, matcher)
-    else:
-        host = serialized(_host()) + serialized(
-            route_components_pb2.VirtualHost(routes=[_to_nowhere(otherwise)])
-        )
-    around = route_pb2.RouteConfiguration(name=MAIN, response_headers_to_remove=[REASON_HEADER])
-    return serialized(around) + member(2, host)
-
-
-def _host() -> Any:
-    return route_components_pb2.VirtualHost(
-        name=MAIN,
-        domains=["*"],
-        retry_policy={
-            "retry_on": RETRY_ON,
-            "num_retries": {"value": RETRIES},
-            "per_try_timeout": HEADERS_TIMEOUT,
-            "retry_host_predicate": [
-                {
-                    "name": "previous_hosts",
-                    "typed_config": packed(previous_hosts_pb2.PreviousHostsPredicate()),
-                }
-            ],
-            "host_selection_retry_max_attempts": 5,
-            "retry_back_off": {
-                "base_interval": timedelta(milliseconds=10),
-                "max_interval": timedelta(milliseconds=50),
-            },
-        },
+        matcher += member(2, tree)
+    if rows := b"".join(member(1, row) for _, row in outers):
+        matcher = member(1, rows) + member(3, member(1, matcher))
+    host = serialized(_host(MAIN, ["*"])) + member(21, matcher)
+    around = route_pb2.RouteConfiguration(name=MAIN, ignore_port_in_host_matching=True)
+    around.request_headers_to_add.add(
+        header={"key": "traceparent", "value": f"%DYNAMIC_METADATA({NAMESPACE}:traceparent)%"},
+        append_action="ADD_IF_ABSENT",
     )
+    return serialized(around) + b"".join(member(2, each) for each in (*hosts, host))
 
 
-def _route(name: str, row: _Row, held: float) -> Any:
-    pieces = [piece for piece in row.route.slices if piece.weight]
-    configs = [fault_config(*faults_of(row.fault, piece)) if row.fault else {} for piece in pieces]
-    route = route_components_pb2.Route(
-        match={"headers": header_matchers(row.condition)},
-        route={"prefix_rewrite": "/", "timeout": timedelta(0), "auto_host_rewrite": {"value": True}},
-        metadata=_metadata(name, row.route.rule, row.fault.rule if row.fault else ""),
+def _segment(name: str, tree: Any) -> bytes:
+    """A service's entry in the tree of first segments: the longest key that fits wins, and is looked at."""
+    prefix = f"/{address(name)}"
+    here = any_of(
+        [
+            value(":path", prefix=f"{prefix}/"),
+            value(":path", exact=prefix),
+            value(":path", prefix=f"{prefix}?"),
+        ]
     )
-    if held:
-        route.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=held))
-    if len(pieces) == 1:
-        route.route.cluster = pieces[0].target.name
-        for filter_name, config in configs[0].items():
-            route.typed_per_filter_config[filter_name].CopyFrom(config)
-        return route
-    for piece, config in zip(pieces, configs, strict=True):
-        route.route.weighted_clusters.clusters.add(
-            name=piece.target.name, weight={"value": piece.weight}, typed_per_filter_config=config
-        )
-    return route
+    checked = matcher_pb2.Matcher(on_no_match=on_match("route", _to_nowhere("NOT_FOUND")))
+    checked.matcher_list.matchers.add(predicate=here, on_match=nested_or_only(tree))
+    return member(1, _entry(prefix, serialized(nested(checked))))
 
 
-def _metadata(name: str, rule: str = "", fault: str = "") -> Any:
-    values = {"service": name, "key": address(name), "rule": rule, "fault": fault}
-    fields = {key: {"string_value": value} for key, value in values.items()}
+def _named_host(name: str, tree: Any) -> bytes:
+    """A service's virtual host; none where its name cannot be one."""
+    if "*" in name or any(ord(character) < 33 or ord(character) == 127 for character in name):
+        return b""
+    return serialized(_host(f"host {name}", [name])) + member(21, serialized(tree))
+
+
+def _entry(key: str, content: bytes) -> bytes:
+    """The wire form of one entry of a map."""
+    return member(1, key.encode()) + member(2, content)
+
+
+def _host(name: str, domains: list[str]) -> Any:
+    return route_components_pb2.VirtualHost(name=name, domains=domains, retry_policy=retry_policy())
+
+
+def _metadata(name: str, rule: str = "", mirror: str = "") -> Any:
+    """For words about refusals, and the rules for the access record."""
+    values = {"service": name, "key": address(name), "rule": rule}
+    values |= {key: text for key, text in (("route", rule), ("mirror", mirror)) if text}
+    fields = {key: {"string_value": text} for key, text in values.items()}
     return base_pb2.Metadata(filter_metadata={NAMESPACE: {"fields": fields}})
-
-
-def _longest(row: _Row) -> float:
-    if row.fault is None:
-        return 0.0
-    return max((longest(faults_of(row.fault, piece)[0]) for piece in row.route.slices), default=0.0)
 
 
 def _to_nowhere(status: str) -> Any:
@@ -231,13 +404,9 @@ def _to_nowhere(status: str) -> Any:
     return route_components_pb2.Route(
         match={"prefix": "/"},
         route={"cluster": NOWHERE, "cluster_not_found_response_code": status},
-        typed_per_filter_config={UNKNOWN: packed(route_components_pb2.FilterConfig(config={}))},
+        typed_per_filter_config={UNKNOWN: _ON},
+        metadata={"filter_metadata": {NAMESPACE: {"fields": {"dst": {"string_value": "-"}}}}},
     )
 
 
-def _list(messages: Iterable[Any]) -> Any:
-    return route_components_pb2.RouteList(routes=messages)
-
-
-def _then(action: Any) -> Any:
-    return {"action": {"name": "route", "typed_config": packed(action)}}
+_ON = packed(route_components_pb2.FilterConfig(config={}))

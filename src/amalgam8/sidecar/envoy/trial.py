@@ -21,7 +21,7 @@ class Trial:
         self._wanted: Mapping[str, Branch | None] = {}
         self._problems: Mapping[str, str] = {}
         self._good: dict[str, Branch] = {}
-        self._bad: dict[str, tuple[bytes, str]] = {}
+        self._bad: dict[str, tuple[Branch, str]] = {}
         self._bad_targets: dict[str, str] = {}
         self._limit: int | None = None
         self.chosen: dict[str, Branch] = {}
@@ -35,7 +35,7 @@ class Trial:
         self._bad = {
             name: bad
             for name, bad in self._bad.items()
-            if (part := parts.get(name)) is not None and part.body == bad[0]
+            if (part := parts.get(name)) is not None and part == bad[0]
         }
         self._limit = None
         self._choose()
@@ -55,7 +55,7 @@ class Trial:
             if part is self._wanted[name] and not self._is_good(name, part)
         ]
         if len(suspects) == 1:
-            self._bad[suspects[0]] = (self.chosen[suspects[0]].body, words[:WORDS_LIMIT])
+            self._bad[suspects[0]] = (self.chosen[suspects[0]], words[:WORDS_LIMIT])
             self._limit = None
         elif suspects:
             self._limit = len(suspects) // 2
@@ -93,11 +93,11 @@ class Trial:
 
     def _is_bad(self, name: str, part: Branch) -> bool:
         bad = self._bad.get(name)
-        return (bad is not None and bad[0] == part.body) or bool(self._target_words(part))
+        return (bad is not None and bad[0] == part) or bool(self._target_words(part))
 
     def _is_good(self, name: str, part: Branch) -> bool:
         good = self._good.get(name)
-        return good is part or (good is not None and good.body == part.body)
+        return good is part or (good is not None and good == part)
 
     def _target_words(self, part: Branch) -> str:
         if not self._bad_targets:
@@ -108,5 +108,5 @@ class Trial:
     @staticmethod
     def _same(one: Mapping[str, Branch], other: Mapping[str, Branch]) -> bool:
         return one.keys() == other.keys() and all(
-            part is other[name] or part.body == other[name].body for name, part in one.items()
+            part is other[name] or part == other[name] for name, part in one.items()
         )

@@ -1,0 +1,134 @@
+"""First match wins, for each kind of entry by itself: a match tree that picks filters for one call.
+
+Routes, limits, header changes, faults and traces each have conditions of their own. One row for every
+combination would explode, so each kind has one place in the filter chain, where a tree of its own looks
+at the request and makes the filters of the entry that applies (composite filter). The size of a service's
+configuration is then the sum over the kinds, where rows would be the product.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from envoy.extensions.common.matching.v3 import extension_matcher_pb2
+from envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2
+from envoy.extensions.filters.http.composite.v3 import composite_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.filters.http.set_metadata.v3 import set_metadata_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.struct_pb2 import Struct
+from xds.type.matcher.v3 import matcher_pb2
+
+from amalgam8.routing.condition import Condition
+from amalgam8.routing.plan import Entry, HeadersEntry
+from amalgam8.sidecar.envoy.messages import NAMESPACE, packed
+from amalgam8.sidecar.envoy.patterns import predicate
+
+E = TypeVar("E", bound=Entry)
+
+CHAIN_LIMIT = 64
+"""Filters for one call and kind; more dice than that are refused."""
+
+
+def first_match(choices: Iterable[tuple[Condition, Callable[[], Any]]], otherwise: Any = None) -> Any:
+    """A Matcher: what the first condition that holds leads to (makes an OnMatch), else ``otherwise``.
+
+    A choice that can never be the first is left out.
+    """
+    tree = matcher_pb2.Matcher()
+    seen: list[Condition] = []
+    for condition, then in choices:
+        if any(condition.implies(earlier) for earlier in seen):
+            continue
+        needed = predicate(condition)
+        if needed is None:
+            tree.on_no_match.CopyFrom(then())
+            return tree
+        seen.append(condition)
+        tree.matcher_list.matchers.add(predicate=needed, on_match=then())
+    if otherwise is not None:
+        tree.on_no_match.CopyFrom(otherwise)
+    return tree
+
+
+def picked(entries: Sequence[E], filters: Callable[[E], Sequence[AnyMessage]]) -> AnyMessage | None:
+    """``typed_per_filter_config`` of a kind's place: the filters of the first entry that applies.
+
+    An entry without filters hides those below it. None: no entry has any.
+    """
+    chains = [(entry, filters(entry)) for entry in entries]
+    if not any(chain for _, chain in chains):
+        return None
+    tree = first_match(((entry.match, partial(_run, chain)) for entry, chain in chains), _SKIP)
+    return packed(extension_matcher_pb2.ExtensionWithMatcherPerRoute(xds_matcher=tree))
+
+
+def always(chain: Sequence[AnyMessage]) -> AnyMessage:
+    """``typed_per_filter_config`` of a kind's place that runs the same filters for each call."""
+    tree = matcher_pb2.Matcher(on_no_match=_run(chain))
+    return packed(extension_matcher_pb2.ExtensionWithMatcherPerRoute(xds_matcher=tree))
+
+
+def place() -> AnyMessage:
+    """The filter that stands in the chain for one kind; it does nothing where no route tells it to."""
+    return packed(
+        extension_matcher_pb2.ExtensionWithMatcher(
+            xds_matcher=matcher_pb2.Matcher(on_no_match=_SKIP),
+            extension_config={"name": "composite", "typed_config": packed(composite_pb2.Composite())},
+        )
+    )
+
+
+def noted(**values: Any) -> AnyMessage:
+    """A filter that notes values for the access record and for words about refusals."""
+    struct = Struct()
+    struct.update(values)
+    config = set_metadata_pb2.Config()
+    config.metadata.add(metadata_namespace=NAMESPACE, allow_overwrite=True, value=struct)
+    return packed(config)
+
+
+def set_headers(values: Iterable[tuple[str, str]], removed: Iterable[str] = ()) -> AnyMessage:
+    """A filter that sets and removes request headers."""
+    mutations: list[dict[str, Any]] = [{"remove": name} for name in removed]
+    for name, value in values:
+        header = {"key": name, "value": value.replace("%", "%%")}
+        mutations.append(
+            {
+                "append": {
+                    "header": header,
+                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                    "keep_empty_value": True,
+                }
+            }
+        )
+    return packed(header_mutation_pb2.HeaderMutation(mutations={"request_mutations": mutations}))
+
+
+def changed_headers(entry: HeadersEntry) -> list[AnyMessage]:
+    """The filters of a headers entry."""
+    return [noted(headers=entry.rule), set_headers(entry.set, entry.remove)]
+
+
+def on_match(kind: str, message: Any) -> Any:
+    """An OnMatch with an action."""
+    return matcher_pb2.Matcher.OnMatch(action={"name": kind, "typed_config": packed(message)})
+
+
+def nested(tree: Any) -> Any:
+    """An OnMatch that goes on in another tree."""
+    return matcher_pb2.Matcher.OnMatch(matcher=tree)
+
+
+def _run(chain: Sequence[AnyMessage]) -> Any:
+    if not chain:
+        return _SKIP
+    if len(chain) > CHAIN_LIMIT:
+        raise ValueError(f"{len(chain)} filters would meet on one call; at most {CHAIN_LIMIT} are possible")
+    filters = [{"name": "filter", "typed_config": config} for config in chain]
+    return on_match(
+        "composite-action", composite_pb2.ExecuteFilterAction(filter_chain={"typed_config": filters})
+    )
+
+
+_SKIP = on_match("skip", skip_action_pb2.SkipFilter())

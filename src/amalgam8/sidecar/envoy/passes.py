@@ -1,0 +1,149 @@
+"""The second pass: routes of the internal listener, for calls whose faults act behind retries or a timeout.
+
+The fault filter runs before the router, so what it does is never repeated or cut short by the same
+router. Such calls go through an internal listener: the first pass has timeout and retries, the second
+throws the dice, for each attempt anew. Versions of one route that differ in timeout or retries meet in
+the second pass as well, since one route has one timeout; their faults then act in a third.
+A pass is named in a header by a hash of its content, so equal passes are one and a changed one is new.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from envoy.config.route.v3 import route_components_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+from xds.type.matcher.v3 import matcher_pb2
+
+from amalgam8.routing.decide import faults_of
+from amalgam8.routing.plan import FaultEntry, PlanAbort, PlanDelay
+from amalgam8.routing.resolve import Route, ServiceRouting, Slice
+from amalgam8.sidecar.envoy.attempts import Attempts, attempts_of, bound, by_method, inner
+from amalgam8.sidecar.envoy.choices import always, nested, noted, on_match, picked, set_headers
+from amalgam8.sidecar.envoy.closing import closing_filter
+from amalgam8.sidecar.envoy.faults import fault_chain, longest, without_answer
+from amalgam8.sidecar.envoy.listener import IDLE
+from amalgam8.sidecar.envoy.messages import (
+    END_HEADER,
+    FAULT,
+    FAULT_HEADER,
+    HOP_HEADER,
+    INTERNAL,
+    NEXT_HEADER,
+    REASON_HEADER,
+    serialized,
+)
+from amalgam8.sidecar.envoy.patterns import found
+
+HOP = "%UPSTREAM_HOST% %RESPONSE_FLAGS% %UPSTREAM_METADATA(a8:name)%"
+"""What the last pass tells of an attempt: the instance's address, flags, service and tags."""
+
+Metadata = Callable[..., Any]
+
+
+class Passes:
+    """Collects the passes that the routes of one service need, by name."""
+
+    def __init__(self, service: ServiceRouting, metadata: Metadata) -> None:
+        self.entries: dict[str, bytes] = {}
+        self.hold = 0.0
+        self._faults = service.faults
+        self._metadata = metadata
+
+    def acting(self, piece: Slice) -> list[FaultEntry]:
+        """The fault entries that do something to a slice."""
+        return [entry for entry in self._faults if any(faults_of(entry, piece))]
+
+    def one_pass(self, piece: Slice) -> AnyMessage | None:
+        """The fault filters that act before the only router."""
+
+        def filters(entry: FaultEntry) -> Sequence[AnyMessage]:
+            delays, aborts = faults_of(entry, piece)
+            return [*_closing(aborts), *self._chain(entry.rule, delays, aborts)]
+
+        return picked(self._faults, filters)
+
+    def chosen(self, route: Route, piece: Slice, header: str) -> AnyMessage | None:
+        """Filters that name the pass of the first fault that applies in ``header``.
+
+        Where the fault does nothing to the slice, ``NEXT_HEADER`` names a pass without faults.
+        """
+
+        def filters(entry: FaultEntry) -> Sequence[AnyMessage]:
+            delays, aborts = faults_of(entry, piece)
+            if not delays and not aborts and header == FAULT_HEADER:
+                return []
+            name = self._last(route, piece, delays, aborts)
+            told = [*_closing(aborts), noted(fault=entry.rule)] if delays or aborts else []
+            return [*told, set_headers([(header, name)])]
+
+        return picked(self._faults, filters)
+
+    def bounded(self, route: Route, piece: Slice) -> str:
+        """The pass that has the timeout and retries of this slice alone."""
+        rows = matcher_pb2.Matcher()
+        for needed, attempts in by_method(attempts_of(piece)):
+            below = matcher_pb2.Matcher()
+            if self.acting(piece):
+                again = self._route(route, INTERNAL, attempts)
+                again.request_headers_to_add.add(
+                    header={"key": NEXT_HEADER, "value": f"%REQ({FAULT_HEADER})%"},
+                    append_action="OVERWRITE_IF_EXISTS_OR_ADD",
+                )
+                again.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=self.hold))
+                below.matcher_list.matchers.add(
+                    predicate=found(FAULT_HEADER, ""), on_match=on_match("route", again)
+                )
+            direct = self._route(route, piece.target.name, attempts)
+            self._tell(direct)
+            below.on_no_match.CopyFrom(on_match("route", direct))
+            if needed is None:
+                rows.on_no_match.CopyFrom(nested(below))
+            else:
+                rows.matcher_list.matchers.add(predicate=needed, on_match=nested(below))
+        return self._named(nested(rows))
+
+    def _last(
+        self, route: Route, piece: Slice, delays: Sequence[PlanDelay], aborts: Sequence[PlanAbort]
+    ) -> str:
+        message = self._route(route, piece.target.name, inner(attempts_of(piece)))
+        message.route.retry_policy.ClearField("per_try_timeout")
+        if chain := self._chain("", delays, aborts):
+            message.typed_per_filter_config[FAULT].CopyFrom(always(chain))
+            message.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=longest(delays)))
+        self._tell(message)
+        return self._named(on_match("route", message))
+
+    def _chain(self, rule: str, delays: Sequence[PlanDelay], aborts: Sequence[PlanAbort]) -> list[AnyMessage]:
+        chain = fault_chain(delays, aborts)
+        self.hold = max(self.hold, longest(delays))
+        return [noted(fault=rule), *chain] if chain and rule else chain
+
+    def _route(self, route: Route, cluster: str, attempts: Attempts) -> Any:
+        message = route_components_pb2.Route(
+            match={"prefix": "/"},
+            route={"cluster": cluster, "auto_host_rewrite": {"value": True}},
+            metadata=self._metadata(route),
+        )
+        bound(message.route, attempts)
+        return message
+
+    @staticmethod
+    def _tell(message: Any) -> None:
+        """The last pass: hide the mesh's headers from the instance, and tell the first pass about it."""
+        message.request_headers_to_remove.extend([NEXT_HEADER, FAULT_HEADER])
+        message.response_headers_to_remove.extend([REASON_HEADER, HOP_HEADER, END_HEADER])
+        message.response_headers_to_add.add(
+            header={"key": HOP_HEADER, "value": HOP}, append_action="OVERWRITE_IF_EXISTS_OR_ADD"
+        )
+
+    def _named(self, then: Any) -> str:
+        content = serialized(then)
+        name = hashlib.blake2b(content, digest_size=12).hexdigest()
+        self.entries[name] = content
+        return name
+
+
+def _closing(aborts: Sequence[PlanAbort]) -> list[AnyMessage]:
+    return [closing_filter()] if without_answer(aborts) else []

@@ -1,0 +1,154 @@
+"""The access record: one JSON object per request, and the counters that are kept beside it.
+
+Members are those of the original's access log, times in milliseconds; ``dst`` is the service and tags of
+the instance that was called, the last one if there were several attempts, or the service alone if none
+was. What is missing is left out. Records of traced calls go to a file of their own, for the agent to write
+each trace under its own name. With two passes, what the instance's side knows comes from a header.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.extensions.access_loggers.file.v3 import file_pb2
+from envoy.extensions.access_loggers.stats.v3 import stats_pb2
+
+from amalgam8.sidecar.envoy.messages import NAMESPACE, REASON_HEADER, packed
+from amalgam8.sidecar.envoy.replies import by_expression
+
+TRACES = "traces"
+"""The member of a traced call's record that holds its keys and values until the agent has spread them."""
+
+REASON_LETTERS = 7
+"""So many letters tell the kinds of refusal apart; the rest of the header may hold what a client wrote."""
+
+COUNTER, HISTOGRAM = "requests", "duration"
+STATS_PREFIX = "a8."
+
+_DI_OR_FI = "response.flags / 512 % 4"
+"""Bits 9 and 10 of Envoy's response flags: a delay or an abort was injected."""
+
+_UT = "response.flags / 4 % 2"
+"""Bit 2: the timeout ended the call; what it waited for is not known, and an injected delay most likely."""
+
+
+def loggers(source: str, records: Path | None, traced: Path) -> list[Any]:
+    """Access loggers: ``source`` is the caller as ``name:tag,tag``; ``records`` None: no records."""
+    found = [_counters()]
+    for path, is_traced in ((records, False), (traced, True)):
+        if path is None:
+            continue
+        trace = _noted("trace", is_traced)
+        fired = _any(
+            by_expression(f"{_DI_OR_FI} > 0 || {_UT} > 0"),
+            _noted("fired", True),
+        )
+        spared = _all(
+            by_expression(f"{_DI_OR_FI} == 0 && {_UT} == 0"),
+            _noted("fired", False),
+        )
+        for where, fault in (
+            (_all(trace, _noted("fault", False)), False),
+            (_all(trace, _noted("fault", True), fired), True),
+            (_all(trace, _noted("fault", True), spared), False),
+        ):
+            found.append(_file(path, where, {**_members(source, is_traced), "fault": fault}))
+    return found
+
+
+def _members(source: str, is_traced: bool) -> dict[str, Any]:
+    upstream = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
+    members: dict[str, Any] = {
+        "status": "%RESPONSE_CODE%" + _NOTHING,
+        "start_time": "%START_TIME%",
+        "request_time": "%DURATION%",
+        "upstream_response_time": "%COMMON_DURATION(US_TX_END:US_RX_BEG:ms)%" + _NOTHING,
+        "src": source.replace("%", "%%"),
+        "dst": _first(_dynamic("dst"), upstream, _route("service"), _route("dst")),
+        "message": f"%REQ(:METHOD)% %DYNAMIC_METADATA({NAMESPACE}:path)% %RESPONSE_CODE%",
+        "module": "ENVOY",
+        "method": "%REQ(:METHOD)%",
+        "path": f"%DYNAMIC_METADATA({NAMESPACE}:path)%",
+        "protocol": "%PROTOCOL%",
+        "response_flags": _first(_dynamic("flags"), {"command": "RESPONSE_FLAGS"}),
+        "x_forwarded": "%REQ(X-FORWARDED-FOR)%",
+        "user_agent": "%REQ(USER-AGENT)%",
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "auth": "%REQ(:AUTHORITY)%",
+        "upstream_host": _first(_dynamic("host"), {"command": "UPSTREAM_HOST"}),
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "bytes_received": "%BYTES_RECEIVED%",
+        "bytes_sent": "%BYTES_SENT%",
+        "rules": [
+            *(f"%METADATA(ROUTE:{NAMESPACE}:{key})%" for key in ("route", "mirror")),
+            *(
+                f"%DYNAMIC_METADATA({NAMESPACE}:{key})%"
+                for key in ("denied", "limit", "headers", "fault", "trace")
+            ),
+        ],
+    }
+    if is_traced:
+        members[TRACES] = f"%DYNAMIC_METADATA({NAMESPACE}:traces)%"
+    return members
+
+
+_NOTHING = f"%REQ({REASON_HEADER})%"
+"""Clients cannot send that header, so it adds nothing, and makes text of a number."""
+
+
+def _first(*commands: dict[str, str]) -> str:
+    return f"%COALESCE({json.dumps({'operators': commands})})%"
+
+
+def _dynamic(key: str) -> dict[str, str]:
+    return {"command": "DYNAMIC_METADATA", "param": f"{NAMESPACE}:{key}"}
+
+
+def _route(key: str) -> dict[str, str]:
+    return {"command": "METADATA", "param": f"ROUTE:{NAMESPACE}:{key}"}
+
+
+def _file(path: Path, where: Any, members: dict[str, Any]) -> Any:
+    config = file_pb2.FileAccessLog(
+        path=str(path), log_format={"json_format": members, "omit_empty_values": True}
+    )
+    return accesslog_pb2.AccessLog(name="records", filter=where, typed_config=packed(config))
+
+
+def _counters() -> Any:
+    """Requests by destination, version, status and reason, and how long they took."""
+    destination = {"name": "destination", "value_format": f"%METADATA(ROUTE:{NAMESPACE}:service)%"}
+    upstream = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
+    tags = [
+        destination,
+        {"name": "instance", "value_format": _first(_dynamic("dst"), upstream)},
+        {"name": "code", "value_format": "%RESPONSE_CODE%"},
+        {"name": "reason", "value_format": f"%RESP({REASON_HEADER}):{REASON_LETTERS}%"},
+    ]
+    config = stats_pb2.Config(stat_prefix=STATS_PREFIX.rstrip("."))
+    config.counters.add(stat={"name": COUNTER, "tags": tags}, value_fixed={"value": 1})
+    config.histograms.add(
+        stat={"name": HISTOGRAM, "tags": [destination]}, unit="Milliseconds", value_format="%DURATION%"
+    )
+    return accesslog_pb2.AccessLog(name="counters", typed_config=packed(config))
+
+
+def _noted(key: str, present: bool) -> Any:
+    """By whether something was noted."""
+    matcher = {"filter": NAMESPACE, "path": [{"key": key}], "value": {"present_match": present}}
+    return accesslog_pb2.AccessLogFilter(
+        metadata_filter={"matcher": matcher, "match_if_key_not_found": {"value": not present}}
+    )
+
+
+def _all(*filters: Any) -> Any:
+    return accesslog_pb2.AccessLogFilter(and_filter={"filters": filters})
+
+
+def _any(*filters: Any) -> Any:
+    return accesslog_pb2.AccessLogFilter(or_filter={"filters": filters})
+
+
+Loggers = Sequence[Any]

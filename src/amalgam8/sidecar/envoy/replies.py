@@ -1,0 +1,127 @@
+"""What Envoy answers by itself: refusals say who refused and why, faults and timeouts say nothing.
+
+An app must not be able to tell an injected fault from a failure, so those answers have no words at all.
+What an app answers is no local reply and is never touched.
+"""
+
+from typing import Any
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
+
+from amalgam8.sidecar.envoy.closing import END_STATUS
+from amalgam8.sidecar.envoy.messages import END_HEADER, NAMESPACE, REASON_HEADER, packed
+
+_JSON = "application/json"
+_SENTENCES = {
+    "unknown": "no such service",
+    "unavailable": "no instance of the service can take the call",
+    "denied": "the rules do not allow this call",
+    "limited": "too many calls",
+}
+_NAMED = f"%METADATA(ROUTE:{NAMESPACE}:service)%"
+_KEY = f"%METADATA(ROUTE:{NAMESPACE}:key)%"
+_RULED = f"%METADATA(ROUTE:{NAMESPACE}:rule)%"
+
+
+def first_pass() -> list[Any]:
+    """Mappers of the listener that apps call; the first that fits applies."""
+    from_path = f"%DYNAMIC_METADATA({NAMESPACE}:service)%"
+    denied = f"%DYNAMIC_METADATA({NAMESPACE}:denied)%"
+    limited = f"%DYNAMIC_METADATA({NAMESPACE}:limit)%"
+    return [
+        _mapper(_all(by_flags("NC"), _status(404)), 404, "unknown", from_path, from_path, ""),
+        _mapper(by_flags("NR"), 404, "unknown", "", "", ""),
+        _mapper(_all(by_flags("NC"), _status(500)), 503, "unavailable", from_path, from_path, ""),
+        _mapper(
+            by_expression("response.code_details.startsWith('rbac_access_denied')"),
+            403,
+            "denied",
+            _KEY,
+            _NAMED,
+            denied,
+        ),
+        _mapper(
+            by_expression("response.code_details == 'local_rate_limited'"),
+            429,
+            "limited",
+            _KEY,
+            _NAMED,
+            limited,
+        ),
+        *second_pass(),
+    ]
+
+
+def second_pass() -> list[Any]:
+    """Mappers of the internal listener, where instances are missing and faults act."""
+    return [
+        _mapper(by_flags("UH", "UF", "UO", "NC"), 503, "unavailable", _KEY, _NAMED, _RULED),
+        {
+            "filter": _all(by_flags("FI"), _noted("end", "1"), _status(END_STATUS)),
+            "headers_to_add": [{"header": {"key": END_HEADER, "value": "1"}}],
+            "body_format_override": _NO_WORDS,
+        },
+        {"filter": by_flags(*_FAILURES), "body_format_override": _NO_WORDS},
+    ]
+
+
+_FAILURES = ("FI", "DI", "UT", "UC", "UR", "LR", "UPE", "SI", "DPE", "URX", "UMSDR")
+_NO_WORDS = {"text_format_source": {"inline_string": ""}}
+
+
+def _mapper(where: Any, status: int, kind: str, key: str, service: str, rule: str) -> dict[str, Any]:
+    return {
+        "filter": where,
+        "status_code": {"value": status},
+        "headers_to_add": [
+            {
+                "header": {"key": REASON_HEADER, "value": f"{kind}; service={key}; rule={rule}"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+        "body_format_override": {
+            "json_format": {
+                "error": _SENTENCES[kind],
+                "service": service and _text(service),
+                "rule": rule and _text(rule),
+            },
+            "omit_empty_values": True,
+            "content_type": _JSON,
+        },
+    }
+
+
+def _text(value: str) -> str:
+    """A value that is missing becomes empty text, where on its own it would be null."""
+    return f"{value}%REQ({REASON_HEADER})%"  # clients cannot send that header, so it adds nothing
+
+
+def by_expression(expression: str) -> Any:
+    """By Envoy's words for why it answered, which are there where flags and metadata are not yet."""
+    config = packed(cel_pb2.ExpressionFilter(expression=expression))
+    return accesslog_pb2.AccessLogFilter(extension_filter={"name": "cel", "typed_config": config})
+
+
+def _noted(key: str, value: str) -> Any:
+    matcher = {
+        "filter": NAMESPACE,
+        "path": [{"key": key}],
+        "value": {"string_match": {"exact": value}},
+    }
+    return accesslog_pb2.AccessLogFilter(
+        metadata_filter={"matcher": matcher, "match_if_key_not_found": {"value": False}}
+    )
+
+
+def by_flags(*flags: str) -> Any:
+    return accesslog_pb2.AccessLogFilter(response_flag_filter={"flags": flags})
+
+
+def _status(status: int) -> Any:
+    value = {"default_value": status, "runtime_key": "a8.status"}
+    return accesslog_pb2.AccessLogFilter(status_code_filter={"comparison": {"op": "EQ", "value": value}})
+
+
+def _all(*filters: Any) -> Any:
+    return accesslog_pb2.AccessLogFilter(and_filter={"filters": filters})

@@ -1,0 +1,73 @@
+"""The proxies under test, by name: each can start, follow a Routing, and stop.
+
+``lacks`` are features (``needs`` of cases) that a proxy does not have yet. It is the only such list; what is
+left out because of it is counted at the end of the run.
+"""
+
+import contextlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from amalgam8.routing.resolve import ServiceRouting
+from tests.sidecar.envoy.support import Mesh, running
+
+FEATURES = frozenset(
+    {
+        *("blocks", "headers", "lb_type", "resilience", "host", "hostnames", "uri", "traceparent"),
+        *("no-answer", "timeouts", "retries", "faults-as-failures", "access", "limits", "mirrors"),
+        *("trace", "record", "affinity"),
+    }
+)
+
+
+class Proxy(Protocol):
+    """A proxy under test; ``port`` is where it listens."""
+
+    lacks: frozenset[str]
+    port: int
+
+    async def start(self, folder: Path) -> None: ...
+
+    async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:
+        """Wait until this Routing is followed; what was rejected, by destination, with the proxy's words."""
+        ...
+
+    def records(self) -> list[dict[str, Any]]:
+        """All access records that were written so far."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+class EnvoyProxy:
+    """Envoy, as the sidecar drives it."""
+
+    lacks = frozenset({"traceparent"})
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._exits = contextlib.AsyncExitStack()
+        self._mesh: Mesh | None = None
+        self._records = Path()
+
+    async def start(self, folder: Path) -> None:
+        self._records = folder / "access.log"
+        self._mesh = await self._exits.enter_async_context(running(folder, access_log=self._records))
+        self.port = self._mesh.port
+
+    async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:
+        assert self._mesh is not None
+        confirmed = await self._mesh.follow(*routing.values())
+        return {rejected.destination: rejected.reason for rejected in confirmed.rejected}
+
+    def records(self) -> list[dict[str, Any]]:
+        lines = self._records.read_bytes().split(b"\n") if self._records.is_file() else []
+        return [msgspec.json.decode(line) for line in lines[:-1]]
+
+    async def stop(self) -> None:
+        await self._exits.aclose()
+
+
+PROXIES: dict[str, type[Proxy]] = {"envoy": EnvoyProxy}
