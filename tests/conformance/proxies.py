@@ -12,6 +12,7 @@ import msgspec
 
 from amalgam8.routing.resolve import ServiceRouting
 from tests.sidecar.envoy.support import Mesh, running
+from tests.sidecar.nginx import support as nginx
 
 FEATURES = frozenset(
     {
@@ -70,4 +71,33 @@ class EnvoyProxy:
         await self._exits.aclose()
 
 
-PROXIES: dict[str, type[Proxy]] = {"envoy": EnvoyProxy}
+class NginxProxy:
+    """nginx with Lua, as the sidecar drives it."""
+
+    lacks = frozenset[str]()
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._exits = contextlib.AsyncExitStack()
+        self._mesh: nginx.Mesh | None = None
+        self._records = Path()
+
+    async def start(self, folder: Path) -> None:
+        self._records = folder / "access.log"
+        self._mesh = await self._exits.enter_async_context(nginx.running(folder, access_log=self._records))
+        self.port = self._mesh.port
+
+    async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:
+        assert self._mesh is not None
+        confirmed = await self._mesh.follow(*routing.values())
+        return {rejected.destination: rejected.reason for rejected in confirmed.rejected}
+
+    def records(self) -> list[dict[str, Any]]:
+        lines = self._records.read_bytes().split(b"\n") if self._records.is_file() else []
+        return [msgspec.json.decode(line) for line in lines[:-1]]
+
+    async def stop(self) -> None:
+        await self._exits.aclose()
+
+
+PROXIES: dict[str, type[Proxy]] = {"envoy": EnvoyProxy, "nginx": NginxProxy}

@@ -33,6 +33,7 @@ def make_proxy(settings: Settings, folder: Path) -> Proxy:
             http_port=settings.http_listener_port,
             binary=binary,
             own_service=settings.own_service,
+            access_log=settings.access_log_file(),
         )
     from amalgam8.sidecar.envoy.adapter import Envoy
 

@@ -52,7 +52,7 @@ log = logging.getLogger("amalgam8.proxy")
 class Nginx:
     """One nginx. ``workers`` is its number of worker processes; ``state_dir`` is a folder with mode 0700.
 
-    ``record``: the file of the access records, None for none.
+    ``access_log``: the file of the access records, None for none.
     """
 
     name = "nginx"
@@ -66,7 +66,7 @@ class Nginx:
         own_service: Caller,
         binary: str | None = None,
         workers: int = 1,
-        record: Path | None = None,
+        access_log: Path | None = None,
         authorities: Path | None = None,
         render_service: RenderService = line,
     ) -> None:
@@ -75,7 +75,7 @@ class Nginx:
         self._own = own_service
         self._binary = binary
         self._workers = workers
-        self._record = record
+        self._record = access_log
         self._authorities = authorities or _system_authorities()
         self._render_service = render_service
         self._control: Path | None = None
@@ -102,7 +102,7 @@ class Nginx:
             places = Places(self._state_dir, sockets, modules, self._authorities)
             self._control = places.control
             file = self._state_dir / "nginx.conf"
-            text = configuration(places, host, self._port, self._own.service, self._workers, self._record)
+            text = configuration(places, host, self._port, self._own, self._workers, self._record)
             file.write_text(text)
             file.chmod(0o600)
             refused: asyncio.Future[InvalidSetting] = asyncio.get_running_loop().create_future()

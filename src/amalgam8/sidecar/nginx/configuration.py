@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from amalgam8.model.caller import Caller
+
 HEADER_BYTES = "32k"
 """One header, or the request line, at most; four such buffers for all of them."""
 
@@ -48,7 +50,7 @@ def lua_folder() -> Path:
 
 
 def configuration(
-    places: Places, host: str, port: int, own_service: str, workers: int, record: Path | None = None
+    places: Places, host: str, port: int, caller: Caller, workers: int, record: Path | None = None
 ) -> str:
     """The text of nginx.conf. ``record``: the file of the access records, None for none."""
     listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -73,7 +75,7 @@ http {{
         require "resty.core"
         require("ngx.re").opt("jit_stack_size", 1048576)
         local apply, attempt = require "a8.apply", require "a8.attempt"
-        apply.own = {_quoted(own_service)}
+        apply.own = {_quoted(caller.service)}
         attempt.hop = "unix:{places.hop}"
         require "a8.route"
         require "a8.log"
@@ -99,7 +101,7 @@ http {{
     underscores_in_headers on;
     ignore_invalid_headers off;
     merge_slashes off;
-    log_format a8 escape=json {_RECORD};
+{_formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
     map $http_x_request_id $a8_request_id {{ "" $request_id; default $http_x_request_id; }}
@@ -113,7 +115,7 @@ http {{
         server 0.0.0.1;
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
     }}
-{_main_server(listen, places, record, own_service)}
+{_main_server(listen, places, record, str(caller))}
 {_hop_server(places)}
     server {{
         listen unix:{places.control};
@@ -131,39 +133,50 @@ http {{
 """
 
 
-_RECORD = "\n        ".join(
-    f"'{piece}'"
-    for piece in (
-        '{"status":$status,"start_time":"$time_iso8601","request_time":$a8_ms,',
-        '"src":"$a8_src","dst":"$a8_dst","rule":"$a8_rule$a8_rules","fault":"$a8_fault",',
-        '"$a8_trace_key":"$a8_trace_value","reason":"$a8_reason","module":"NGINX",',
-        '"method":"$request_method","path":"$request_uri","protocol":"$server_protocol",',
-        '"user_agent":"$http_user_agent","request_id":"$a8_request_id","auth":"$http_host",',
-        '"upstream_host":"$upstream_addr"}',
+_TIMES = (
+    '"status":"$status","start_time":"$time_iso8601","request_time":$a8_ms,"src":"$a8_src","dst":"$a8_dst",',
+    '"module":"NGINX","method":"$request_method","protocol":"$server_protocol","fault":$a8_fault,',
+    '"upstream_host":"$upstream_addr","bytes_received":$request_length,"bytes_sent":$body_bytes_sent,',
+)
+"""What nginx alone knows at the end of a call, and nobody but nginx can have put in."""
+
+_WORDS = (
+    '"path":"$request_uri","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
+    '"request_id":"$a8_request_id","auth":"$http_host",',
+    '"message":"$request_method $request_uri $status",',
+)
+
+
+def _formats() -> str:
+    """Formats of the access record: without a rule, with the route's alone, and with what Lua wrote."""
+    plain, ruled = ('"rules":[]}',), ('"rules":["$a8_rule"]}',)
+    formats = (
+        ("a8_plain", "json", ("{", *_TIMES, *_WORDS, *plain)),
+        ("a8_ruled", "json", ("{", *_TIMES, *_WORDS, *ruled)),
+        ("a8_more", "none", ("{", *_TIMES, "$a8_more}")),
     )
-)
-
-_VARIABLES = (
-    "path",
-    "dst",
-    "rule",
-    "rules",
-    "reason",
-    "fault",
-    "hop",
-    "sni",
-    "trace_value",
-)
+    found = ""
+    for name, escape, pieces in formats:
+        quoted = " ".join(f"'{piece}'" for piece in pieces)
+        found += f"    log_format {name} escape={escape} {quoted};\n"
+    return found
 
 
-def _main_server(listen: str, places: Places, record: Path | None, own_service: str) -> str:
+_VARIABLES = ("path", "dst", "rule", "more", "hop", "sni")
+
+
+def _main_server(listen: str, places: Places, record: Path | None, source: str) -> str:
     sets = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
     sets += "".join(f'            set $a8_copy{i} "";\n' for i in range(1, COPIES + 1))
     named = "".join(
         _named(*flags) for flags in itertools.product(("", "_grpc", "_retry"), ("", "_tls"), ("", "_copy"))
     )
     copies = "".join(_copy(i) for i in range(1, COPIES + 1))
-    written = f"access_log {record} a8 buffer=64k flush=1s;" if record else ""
+    written = "".join(
+        f"        access_log {record} a8_{name} buffer=64k flush=1s if=$a8_{variable};\n"
+        for name, variable in (("plain", "plain"), ("ruled", "rule"), ("more", "more"))
+        if record
+    )
     return f"""\
     map $request_time $a8_ms {{
         "~^0\\.0*(?<a8_part>\\d+)$" $a8_part;
@@ -172,8 +185,7 @@ def _main_server(listen: str, places: Places, record: Path | None, own_service: 
     server {{
         listen {listen} backlog=4096;
         http2 on;
-        {written}
-        set $a8_src {_quoted(own_service)};
+{written}        set $a8_src {_quoted(source)};
         error_page 500 502 503 504 = @a8_failed;
         log_by_lua_block {{ require("a8.log").handle() }}
         proxy_http_version 1.1;
@@ -202,7 +214,7 @@ def _main_server(listen: str, places: Places, record: Path | None, own_service: 
         proxy_set_header x-a8-hop $a8_hop;
 {_tls(places, "proxy")}{_grpc(places)}
         location / {{
-{sets}            set $a8_trace_key gremlin_recipe_id;
+{sets}            set $a8_fault false;
             set $a8_host $http_host;
             rewrite_by_lua_block {{ require("a8.route").handle() }}
             proxy_pass http://a8$a8_path;

@@ -6,8 +6,8 @@ local STATUS = { unknown = 404, unavailable = 503, denied = 403, limited = 429 }
 local SENTENCE = {
     unknown = "no such service",
     unavailable = "no instance of the service can take the call",
-    denied = "a rule refuses the call",
-    limited = "a rule limits the rate of calls",
+    denied = "the rules do not allow this call",
+    limited = "too many calls",
 }
 
 local M = {}
@@ -24,7 +24,6 @@ function M.answer(kind, service, key, rule)
     }
     local encoded = cjson.encode(body) .. "\n"
     ngx.header["content-length"] = #encoded
-    ngx.var.a8_reason = kind
     if ngx.req.get_method() ~= "HEAD" then
         ngx.print(encoded)
     else

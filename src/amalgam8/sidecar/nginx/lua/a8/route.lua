@@ -9,6 +9,7 @@ local headers = require "a8.headers"
 local limit = require "a8.limit"
 local match = require "a8.match"
 local pick = require "a8.pick"
+local record = require "a8.record"
 local refuse = require "a8.refuse"
 
 local first, holds, get = match.first, match.holds, headers.get
@@ -88,6 +89,7 @@ local function decide(now)
         end
     end
     local rules = {}
+    note(rules, route.rule)
     if service.limits[1] then
         local entry = first(service.limits, get, now)
         if entry then
@@ -143,9 +145,7 @@ local function decide(now)
             note(rules, entry.rule)
         end
     end
-    if rules[1] then
-        ngx.var.a8_rules = (route.rule ~= "" and "," or "") .. table.concat(rules, ",")
-    end
+    record.note(rules, call.traces)
     call.peer = pick.peer(slice.target, now)
     if not call.peer then
         return nil, "unavailable", slice.target.service, slice.target.key, route.rule
@@ -159,7 +159,7 @@ local function pass_faults(call)
         local held, status = fault.throw(call.acts)
         if held > 0 then
             local left = call.deadline and call.deadline - ngx.now()
-            ngx.var.a8_fault = "delay"
+            ngx.var.a8_fault = "true"
             ngx.sleep(left and math.max(math.min(held, left), 0) or held)
             if left and held >= left then
                 return false, 504
@@ -168,7 +168,7 @@ local function pass_faults(call)
         if not status then
             return true
         end
-        ngx.var.a8_fault = "abort"
+        ngx.var.a8_fault = "true"
         if not fault.retryable(status, call) then
             return false, status
         end
@@ -199,10 +199,6 @@ local function set_copies(copies)
     end
 end
 
-local function trace(call)
-    ngx.var.a8_trace_key, ngx.var.a8_trace_value = call.traces[1].key, call.traces[1].value or ""
-end
-
 -- The handler of every request: lets it go on to its instance, or answers it.
 function M.handle()
     if not headers.read() then
@@ -221,15 +217,8 @@ function M.handle()
         end
         return refuse.answer(kind, service, key, rule)
     end
-    local route = call.route
-    if route.rule ~= "" then
-        var.a8_rule = route.rule
-    end
     var.a8_path = call.path
     var.a8_dst = call.peer.dst
-    if call.traces then
-        trace(call)
-    end
     if call.acts then
         local goes_on, status = pass_faults(call)
         if not goes_on then
