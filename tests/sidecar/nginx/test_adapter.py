@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from amalgam8.model.caller import caller
 from amalgam8.model.errors import InvalidSetting
-from amalgam8.routing.plan import Condition, MirrorEntry, PlanMirror
+from amalgam8.routing.condition import Condition
+from amalgam8.routing.plan import MirrorEntry, PlanMirror
 from amalgam8.routing.resolve import Route, ServiceRouting, Slice, Target, mirror_target
 from amalgam8.sidecar.nginx.adapter import Nginx
 from amalgam8.sidecar.nginx.push import Head, exchange, push
@@ -76,9 +78,10 @@ async def test_a_worker_born_later_knows_all_before_its_first_call(tmp_path: Pat
     async with running(tmp_path, workers=2) as mesh, backends("one") as (one,):
         await mesh.follow(simple("reviews", one.peer()))
         for _ in range(5):
-            before = _workers(mesh)
-            os.kill(before[0], signal.SIGKILL)
-            await until(lambda before=before: len(now := _workers(mesh)) == 2 and before[0] not in now)
+            before = set(_workers(mesh))
+            killed = min(before)
+            os.kill(killed, signal.SIGKILL)
+            await until(functools.partial(_replaced, mesh, killed))
             for _ in range(10):
                 assert (await mesh.ask("/reviews/x")).status == 200
         await mesh.follow(simple("ratings", one.peer()))
@@ -222,8 +225,8 @@ async def test_a_missing_binary_is_refused_with_a_sentence(tmp_path: Path) -> No
 
 async def test_it_ends_with_all_its_workers(tmp_path: Path) -> None:
     async with running(tmp_path, workers=2) as mesh:
+        await until(lambda: len(_workers(mesh)) == 2)
         workers = _workers(mesh)
-        assert len(workers) == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
 
 
@@ -251,3 +254,8 @@ def _nginx(folder: Path, port: int | None = None, binary: str | None = None) -> 
 def _workers(mesh: Mesh) -> list[int]:
     pid = mesh.nginx.pid
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _replaced(mesh: Mesh, killed: int) -> bool:
+    now = _workers(mesh)
+    return len(now) == 2 and killed not in now

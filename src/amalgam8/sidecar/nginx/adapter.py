@@ -204,6 +204,7 @@ class _Documents:
         version = self._desired.version
         wanted_names = {name for service in desired.routing.values() for name in host_names(service)}
         self.names.want(wanted_names)
+        await self.names.asked()
         self._render(desired.routing)
         while self._desired.version == version:
             if self._process.pid != self._pid:

@@ -97,6 +97,7 @@ http {{
     client_body_timeout 1h;
     send_timeout 1h;
     client_max_body_size 0;
+    client_body_buffer_size 64k;
     large_client_header_buffers 4 {HEADER_BYTES};
     underscores_in_headers on;
     ignore_invalid_headers off;
@@ -104,7 +105,12 @@ http {{
 {_formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
-    map $http_x_request_id $a8_request_id {{ "" $request_id; default $http_x_request_id; }}
+    map $request_id $a8_uuid {{
+        "~^(?<a8_1>.{{8}})(?<a8_2>.{{4}})(?<a8_3>.{{4}})(?<a8_4>.{{4}})(?<a8_5>.{{12}})$"
+            $a8_1-$a8_2-$a8_3-$a8_4-$a8_5;
+    }}
+    map $a8_fired $a8_fault {{ "" false; default $a8_fired; }}
+    map $http_x_request_id $a8_request_id {{ "" $a8_uuid; default $http_x_request_id; }}
     map $request_id $a8_span {{ default ""; "~^(?<a8_span_part>.{{16}})" $a8_span_part; }}
     map $http_traceparent $a8_traceparent {{ "" "00-$request_id-$a8_span-01"; default $http_traceparent; }}
     upstream a8 {{
@@ -162,7 +168,7 @@ def _formats() -> str:
     return found
 
 
-_VARIABLES = ("path", "dst", "rule", "more", "hop", "sni")
+_VARIABLES = ("path", "dst", "rule", "more", "fired", "hop", "sni")
 
 
 def _main_server(listen: str, places: Places, record: Path | None, source: str) -> str:
@@ -214,8 +220,7 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str) 
         proxy_set_header x-a8-hop $a8_hop;
 {_tls(places, "proxy")}{_grpc(places)}
         location / {{
-{sets}            set $a8_fault false;
-            set $a8_host $http_host;
+{sets}            set $a8_host $http_host;
             rewrite_by_lua_block {{ require("a8.route").handle() }}
             proxy_pass http://a8$a8_path;
         }}
@@ -231,6 +236,7 @@ def _named(kind: str, tls: str, copy: str) -> str:
     goes = f"grpc_pass {grpc}://a8_grpc;" if kind == "_grpc" else f"proxy_pass {scheme}://a8$a8_path;"
     retry = (
         "            proxy_next_upstream error timeout http_500 http_502 http_503 http_504;\n"
+        "            proxy_request_buffering on;\n"
         if kind == "_retry"
         else ""
     )

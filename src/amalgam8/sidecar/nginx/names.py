@@ -24,6 +24,7 @@ class HostNames:
         self.known: Latest[dict[str, tuple[str, ...]]] = Latest({})
         self._wanted: frozenset[str] = frozenset()
         self._more = asyncio.Event()
+        self._asked: Latest[frozenset[str]] = Latest(frozenset())
 
     def want(self, names: Iterable[str]) -> None:
         """Follow exactly these names."""
@@ -32,16 +33,21 @@ class HostNames:
             self._more.set()
         self._wanted = wanted
 
+    async def asked(self) -> None:
+        """Return when each wanted name has been looked up once, whatever came of it."""
+        while self._wanted - self._asked.value:
+            await self._asked.newer(self._asked.version)
+
     async def run(self) -> None:
         """Never returns."""
         while True:
             self._more.clear()
-            found = dict(
-                zip(self._wanted, await asyncio.gather(*map(self._look_up, self._wanted)), strict=True)
-            )
+            wanted = self._wanted
+            found = dict(zip(wanted, await asyncio.gather(*map(self._look_up, wanted)), strict=True))
             known = {name: addresses for name, addresses in found.items() if addresses}
             if known != self.known.value:
                 self.known.set(known)
+            self._asked.set(wanted)
             try:
                 async with asyncio.timeout(PERIOD if self._wanted else None):
                     await self._more.wait()

@@ -157,7 +157,7 @@ def _slice(piece: Any, order: Mapping[Target, int]) -> dict[str, Any]:
 def _target(target: Target, peers: tuple[Peer, ...], names: Names) -> dict[str, Any]:
     found: dict[str, Any] = {
         "service": target.service,
-        "key": address(target.service),
+        "name": target.name,
         "tags": target.tags,
         "peers": [each for peer in peers for each in _peers(peer, names)],
     }

@@ -67,7 +67,7 @@ local function again(call, now)
         return give_up(call, failure)
     end
     if call.target.resilience and failure ~= "connect" then
-        eject.count(call.peer.place, call.target.resilience, true)
+        eject.count(call.target, call.peer, true)
     end
     call.peer = peer
     ngx.var.a8_dst = peer.dst
@@ -170,7 +170,7 @@ function M.failed()
         if not call.hopped then
             eject.leave_out(call.peer.place)
         end
-        return refuse.answer("unavailable", call.target.service, call.target.key, call.route.rule)
+        return refuse.answer("unavailable", call.service.name, call.service.key, call.route.rule)
     end
     return refuse.failed(503)
 end

@@ -54,7 +54,7 @@ end
 local function target_of(document)
     local target = {
         service = text(document.service, "a target's service"),
-        key = text(document.key, "a target's key"),
+        name = text(document.name, "a target's name"),
         tags = set_of(document.tags),
         lb = document.lb or "",
         resilience = document.resilience,
@@ -119,16 +119,19 @@ function makers.access(document)
     return { verdict = text(document.verdict, "a verdict") }
 end
 
-function makers.limits(document)
+function makers.limits(document, _, service)
     local limits = {}
     for i, each in ipairs(document.limits) do
-        local interval = each.per / each.requests
+        local per, burst = each.per or 1, each.burst or 0
+        local interval = per / each.requests
         limits[i] = {
             interval = interval,
             -- What the bucket holds, less the one call that takes from it.
-            tolerance = math.max(1, math.floor(each.requests + (each.burst or 0))) * interval,
+            tolerance = math.max(1, math.floor(each.requests + burst)) * interval,
             header = each.header ~= "" and each.header or nil,
-            key = ("%s#%d#%g#%g#%g"):format(document.rule, i, each.requests, each.per, each.burst or 0),
+            key = ("%s#%s#%d#%g#%g#%g"):format(
+                service, document.rule, i, each.requests, per, burst
+            ),
         }
     end
     return { limits = limits }
@@ -179,7 +182,7 @@ function M.service(document)
     for _, kind in ipairs(KINDS) do
         local entries = {}
         for i, each in ipairs(document[kind] or {}) do
-            local entry = makers[kind](each, targets)
+            local entry = makers[kind](each, targets, service.name)
             entry.rule = each.rule or ""
             entry.expires = each.expires
             entry.match = match.condition(each.match)

@@ -10,10 +10,15 @@ local seen = 0
 
 local M = {}
 
--- Whether the instance at ``place`` takes calls at ``now``.
-function M.is_in(place, now)
+local function is_in(place, now)
     local till = until_when[place]
     return till == nil or till <= now
+end
+
+-- Whether the target's instance takes calls at ``now``. What a rule's resilience left out is out of the
+-- rule's own target alone.
+function M.is_in(target, peer, now)
+    return is_in(peer.place, now) and (not target.resilience or is_in(target.name .. "@" .. peer.place, now))
 end
 
 -- Leave the instance out for ``seconds``.
@@ -42,8 +47,9 @@ function M.tick(now)
     end
 end
 
--- Count an answer against the instance, or for it. ``resilience``: what the rule says.
-function M.count(place, resilience, failed)
+-- Count an answer against the instance, or for it, where the target's rule says how many are too many.
+function M.count(target, peer, failed)
+    local resilience, place = target.resilience, target.name .. "@" .. peer.place
     local limit = resilience.consecutive_errors or 0
     if limit <= 0 then
         return

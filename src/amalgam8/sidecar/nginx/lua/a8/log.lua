@@ -39,7 +39,7 @@ function M.handle()
         target.active = target.active - 1
     end
     if target.resilience and call.attempt then
-        eject.count(call.peer.place, target.resilience, status >= 500)
+        eject.count(target, call.peer, status >= 500)
     end
 end
 

@@ -44,8 +44,8 @@ function M.slice(route, get)
     return slices[count]
 end
 
-local function usable(peer, now, tried, fresh)
-    return eject.is_in(peer.place, now) and not (fresh and tried and tried[peer])
+local function usable(target, peer, now, tried, fresh)
+    return eject.is_in(target, peer, now) and not (fresh and tried and tried[peer])
 end
 
 local function full(target)
@@ -75,7 +75,7 @@ function M.peer(target, now, tried)
     for pass = 1, 2 do
         for i = 0, count - 1 do
             local peer = peers[(start + i - 1) % count + 1]
-            if usable(peer, now, tried, pass == 1) then
+            if usable(target, peer, now, tried, pass == 1) then
                 if target.lb ~= "least_request" then
                     if i > 0 and target.lb ~= "random" then
                         target.next = (start + i - 1) % count + 1

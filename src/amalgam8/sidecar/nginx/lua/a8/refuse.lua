@@ -19,8 +19,8 @@ function M.answer(kind, service, key, rule)
     ngx.header["content-type"] = "application/json"
     local body = {
         error = SENTENCE[kind],
-        service = service ~= "" and service or nil,
-        rule = rule ~= "" and rule or nil,
+        service = service,
+        rule = rule,
     }
     local encoded = cjson.encode(body) .. "\n"
     ngx.header["content-length"] = #encoded

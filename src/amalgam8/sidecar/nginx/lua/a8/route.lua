@@ -15,6 +15,7 @@ local refuse = require "a8.refuse"
 local first, holds, get = match.first, match.holds, headers.get
 
 local RETRIES = 2
+local BODY_KEPT = 65536
 local IDEMPOTENT = { GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true, TRACE = true }
 local started = ngx.now()
 
@@ -43,7 +44,8 @@ local function change_headers(entry)
         ngx.req.clear_header(name)
     end
     for _, pair in ipairs(entry.set) do
-        ngx.req.set_header(pair[1], pair[2])
+        -- An empty value would remove it; space around a value means nothing.
+        ngx.req.set_header(pair[1], pair[2] ~= "" and pair[2] or " ")
         if pair[1] == "host" then
             ngx.var.a8_host = pair[2]
         end
@@ -67,6 +69,11 @@ local function note(rules, rule)
     if rule ~= "" then
         rules[#rules + 1] = rule
     end
+end
+
+-- Whether the body is short enough to be kept for another attempt.
+local function repeatable()
+    return not get("transfer-encoding") and (tonumber(get("content-length")) or 0) <= BODY_KEPT
 end
 
 -- What becomes of the request: a call, or nil and the arguments of a refusal.
@@ -128,7 +135,7 @@ local function decide(now)
         call.retries_left = RETRIES
     else
         call.retries_left = retries
-        call.on_5xx = retries > 0 and IDEMPOTENT[ngx.req.get_method()] or false
+        call.on_5xx = retries > 0 and IDEMPOTENT[ngx.req.get_method()] and repeatable() or false
     end
     if slice.timeout then
         call.deadline = now + slice.timeout
@@ -146,10 +153,6 @@ local function decide(now)
         end
     end
     record.note(rules, call.traces)
-    call.peer = pick.peer(slice.target, now)
-    if not call.peer then
-        return nil, "unavailable", slice.target.service, slice.target.key, route.rule
-    end
     return call
 end
 
@@ -159,7 +162,7 @@ local function pass_faults(call)
         local held, status = fault.throw(call.acts)
         if held > 0 then
             local left = call.deadline and call.deadline - ngx.now()
-            ngx.var.a8_fault = "true"
+            ngx.var.a8_fired = "true"
             ngx.sleep(left and math.max(math.min(held, left), 0) or held)
             if left and held >= left then
                 return false, 504
@@ -168,7 +171,7 @@ local function pass_faults(call)
         if not status then
             return true
         end
-        ngx.var.a8_fault = "true"
+        ngx.var.a8_fired = "true"
         if not fault.retryable(status, call) then
             return false, status
         end
@@ -218,8 +221,8 @@ function M.handle()
         return refuse.answer(kind, service, key, rule)
     end
     var.a8_path = call.path
-    var.a8_dst = call.peer.dst
     if call.acts then
+        var.a8_dst = call.target.service
         local goes_on, status = pass_faults(call)
         if not goes_on then
             if status == -1 then
@@ -228,6 +231,12 @@ function M.handle()
             return refuse.failed(status)
         end
     end
+    local peer = pick.peer(call.target, ngx.now())
+    if not peer then
+        return refuse.answer("unavailable", call.service.name, call.service.key, call.route.rule)
+    end
+    call.peer = peer
+    var.a8_dst = peer.dst
     if not (call.grpc or call.on_5xx or call.deadline or call.target.tls or call.copies) then
         return nil
     end
