@@ -64,7 +64,7 @@ MORE = ("K\u212aelvin", "\u212aelvin", "kelvin", "a b", "a\tb", "9-z", "1", "a]"
 async def test_on_nginx_as_on_re2(mesh: Mesh) -> None:
     yes, no = Target("svc", ("v1",)), Target("svc", ("v2",))
     async with backends("yes", "no") as (first, second):
-        peers = {yes: (first.peer(),), no: (second.peer(),)}
+        peers: dict[Target, tuple[Peer, ...]] = {yes: (first.peer(),), no: (second.peer(),)}
         services = [
             ServiceRouting(
                 f"s{number}",

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from amalgam8.model.instance import Address
-from amalgam8.routing.plan import Condition, MirrorEntry, PlanMirror
+from amalgam8.routing.condition import Condition
+from amalgam8.routing.plan import MirrorEntry, PlanMirror
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target, mirror_target
 from amalgam8.sidecar.nginx.render import COPIES, REFUSALS, Unrenderable, host_names, line, unavailable
 
@@ -13,7 +14,7 @@ TARGET = Target("reviews")
 
 
 def service(host: str, *routes: Route) -> ServiceRouting:
-    peers = {TARGET: (Peer("one", Address(host, 80), ("v1",)),)}
+    peers: dict[Target, tuple[Peer, ...]] = {TARGET: (Peer("one", Address(host, 80), ("v1",)),)}
     return ServiceRouting("reviews", (*routes, Route((Slice(TARGET, timeout=2, retries=1),))), peers=peers)
 
 

@@ -195,9 +195,11 @@ function M.service(document)
             service.guard = true
         end
     end
-    local last = service.routes[#service.routes]
-    if not last or last.match or last.expires then
-        error("the last route has to hold always", 0)
+    for _, route in ipairs(service.routes) do
+        service.whole = service.whole or not (route.match or route.expires)
+    end
+    if not service.whole then
+        error("one of the routes has to hold always", 0)
     end
     return service
 end

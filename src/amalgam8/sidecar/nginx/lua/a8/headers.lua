@@ -60,7 +60,7 @@ function M.get(name)
         if tonumber(header.key.len) == length and text(header.key.data, length) == name then
             local one = text(header.value.data, header.value.len)
             if value then
-                value = value .. (name == "cookie" and "; " or ",") .. one
+                value = value .. "," .. one
             else
                 value = one
             end
