@@ -13,6 +13,7 @@ import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import InvalidSetting, Unreachable
@@ -32,6 +33,7 @@ from amalgam8.sidecar.nginx.process import (
     port_taken,
 )
 from amalgam8.sidecar.nginx.push import Answer, Head, push
+from amalgam8.sidecar.nginx.records import traced
 from amalgam8.sidecar.nginx.render import Names, Unrenderable, host_names, line, unavailable
 from amalgam8.sidecar.proxy import Confirmed, Desired
 
@@ -122,6 +124,10 @@ class Nginx:
             finally:
                 _clear(places)
         raise refusal
+
+    def traces(self) -> list[dict[str, Any]]:
+        """The newest records of traced calls, oldest first, as far as the end of the records' file has them."""
+        return traced(self._record) if self._record else []
 
     async def metrics(self) -> bytes:
         """nginx's figures as Prometheus text; empty while it does not answer."""
