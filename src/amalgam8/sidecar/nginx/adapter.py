@@ -126,7 +126,7 @@ class Nginx:
         raise refusal
 
     def traces(self) -> list[dict[str, Any]]:
-        """The newest records of traced calls, oldest first, as far as the end of the records' file has them."""
+        """The newest records of traced calls, oldest first (``records.traced``)."""
         return traced(self._record) if self._record else []
 
     async def metrics(self) -> bytes:
