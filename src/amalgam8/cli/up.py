@@ -32,7 +32,9 @@ def up(
     gateway_port: Annotated[
         int, typer.Option(min=1, max=65535, metavar="PORT", help="Where calls from outside the mesh go in.")
     ] = 32000,
-    proxy: Annotated[str, typer.Option(metavar="PROXY", help="The proxy of every sidecar: envoy or nginx.")] = "envoy",
+    proxy: Annotated[
+        str, typer.Option(metavar="PROXY", help="The proxy of every sidecar: envoy or nginx.")
+    ] = "envoy",
     state_dir: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep rules and state here; without it they end with the mesh."),
