@@ -66,7 +66,7 @@ class Settings:
     )
     register: bool = setting(False, "Register the instance, renew its lease, deregister at the end.", BOOLEAN)
     proxy: bool = setting(False, "Run the proxy through which the app calls other services.", BOOLEAN)
-    proxy_adapter: str = setting("envoy", "Which proxy.", choice("envoy", later=("nginx",)))
+    proxy_adapter: str = setting("envoy", "Which proxy.", choice("envoy", "nginx"))
     endpoint_host: str = setting(
         "",
         "Where other sidecars reach the instance: an address or host name. None: the first address of this "
@@ -117,7 +117,7 @@ class Settings:
     )
     proxy_binary: Path | None = setting(
         None,
-        "The proxy's program. None: the one that was installed with this package.",
+        "The proxy's program. None: the Envoy that was installed with this package, or this machine's nginx.",
         dataclasses.replace(PATH, show=lambda value: str(value or "")),
         yaml="proxy_config.proxy_binary_path",
     )
