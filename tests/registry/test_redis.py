@@ -276,7 +276,7 @@ async def test_before_the_store_was_reached_nothing_is_known(kit: RedisKit) -> N
 async def test_a_store_that_was_killed_comes_back_as_it_was(
     durable: RedisKit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "amalgam8.registry.redis")
+    caplog.set_level(logging.INFO, "amalgam8")
     one, two = durable.make(), durable.make()
     for port in range(1, 51):
         await one.register("t", instance(port=port))
@@ -402,7 +402,7 @@ async def test_data_lost_under_way_are_noticed_at_the_next_look(kit: RedisKit) -
 async def test_a_server_that_takes_no_writes_is_down_and_quiet(
     kit: RedisKit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "amalgam8.registry.redis")
+    caplog.set_level(logging.INFO, "amalgam8")
     store = kit.make()
     await store.register("t", instance())
     await kit.up(store)

@@ -13,8 +13,8 @@ from amalgam8.model.errors import A8Error, InstanceGone
 from amalgam8.model.instance import Endpoint
 from amalgam8.model.stream import Hello, InstanceDelta, InstanceSnapshot
 from tests.conftest import eventually
-from tests.registry.redis_kit import PASSWORD, Valkey, valkey
 from tests.registry.test_main import HERE, PROGRAM, end
+from tests.valkey import PASSWORD, Valkey, valkey
 
 
 class Process:

@@ -7,7 +7,7 @@ from amalgam8.registry.memory import MemoryStore
 from amalgam8.registry.store import Happened
 from amalgam8.registry.stores import opened
 from tests.contracts.registry_store import instance
-from tests.registry.redis_kit import PASSWORD, valkey
+from tests.valkey import PASSWORD, valkey
 
 
 def ignore(_happened: Happened) -> None:
@@ -38,7 +38,9 @@ async def test_a_wrong_password_is_no_reason_not_to_serve() -> None:
 
 
 async def test_the_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("amalgam8.registry.redis")]:
+    for name in [
+        name for name in sys.modules if name.startswith(("amalgam8.registry.redis", "amalgam8.clients.redis"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(InvalidSetting, match=r"amalgam8\[redis\]"):

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
+from amalgam8.clients.redis_link import ANSWER_WITHIN, Link
 from amalgam8.model.errors import CapacityExceeded, InstanceGone, StoreUnavailable
 from amalgam8.model.instance import Instance
 from amalgam8.registry import redis_scripts as scripts
 from amalgam8.registry.memory import UNLIMITED
-from amalgam8.registry.redis_link import ANSWER_WITHIN, Link
 from amalgam8.registry.redis_mirror import (
     Mirror,
     Snapshot,

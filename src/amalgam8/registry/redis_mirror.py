@@ -13,8 +13,7 @@ from amalgam8.model.instance import Instance
 from amalgam8.registry.lease import Lease
 from amalgam8.registry.redis_scripts import SECOND, keys_of
 from amalgam8.registry.store import Happened, Observer, What
-from amalgam8.registry.view import Change, View
-from amalgam8.runtime.feed import Feed
+from amalgam8.registry.view import View
 from amalgam8.runtime.latest import Latest
 
 _WHAT: frozenset[str] = frozenset(get_args(What))
@@ -40,31 +39,6 @@ class Snapshot(NamedTuple):
     heard: Mapping[str, int]
 
 
-class MirrorFeed(Feed[Change]):
-    """A feed whose followers can be told to come back and begin again: their connections end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._ended = False
-
-    def end(self) -> None:
-        self._ended = True
-        self.reset(-1)
-
-    def since(self, revision: int) -> tuple[int, list[Change]]:
-        self._check()
-        return super().since(revision)
-
-    async def newer(self, revision: int) -> int:
-        reached = await super().newer(revision)
-        self._check()
-        return reached
-
-    def _check(self) -> None:
-        if self._ended:
-            raise ConnectionResetError("the store has begun another epoch")
-
-
 class Mirror:
     """``seen`` and ``stamp`` name the last entry applied; ``heard_to`` how far renewals were followed."""
 
@@ -75,7 +49,7 @@ class Mirror:
         self.frozen = False
         self.stamp = 0
         self.heard_to = 0
-        self.view = _view()
+        self.view = View()
         self._observe = observe
         self._quiet = False
         self._moved = Latest(0)
@@ -120,7 +94,7 @@ class Mirror:
         self._quiet = quiet
         before = self.view
         if anew:
-            self.view = _view()
+            self.view = View()
         for lease in list(before):
             if lease.instance.id not in snapshot.instances:
                 if not anew:
@@ -129,7 +103,7 @@ class Mirror:
         for identity, body in snapshot.instances.items():
             self._show(before.get(identity), decode_instance(body), snapshot.heard.get(identity, 0))
         self.view.feed.reset(snapshot.revision)
-        if anew and isinstance(before.feed, MirrorFeed):
+        if anew:
             before.feed.end()
         self.stamp = snapshot.stamp
         self.heard_to = max(snapshot.heard.values(), default=self.heard_to)
@@ -231,9 +205,3 @@ def _what(text: bytes) -> What:
         raise ValueError(f"{word[:20]!r} is nothing that happens to an instance")
     what: What = word
     return what
-
-
-def _view() -> View:
-    view = View()
-    view.feed = MirrorFeed()
-    return view

