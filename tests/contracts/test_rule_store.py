@@ -1,7 +1,7 @@
 """What every store of rules keeps to: order, atomicity, tenants apart, wake-ups, memory or a new epoch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,20 +17,40 @@ from amalgam8.model.caller import caller
 from amalgam8.model.errors import NotEmpty, Superseded
 from amalgam8.model.rule import Rule
 from amalgam8.runtime.feed import Gap
+from tests.controller.redis_kit import RedisKit
 from tests.controller.rules import NOON, fault, route, write
+from tests.valkey import Valkey, valkey
 
 Opener = Callable[[], Awaitable[Store]]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Valkey]:
+    with valkey(durable=True) as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
     async def memory() -> Store:
         return MemoryStore()
 
     async def sqlite() -> Store:
         return await open_sqlite(tmp_path / "controller.db")
 
-    return {"memory": memory, "sqlite": sqlite}[request.param]
+    if request.param != "redis":
+        yield {"memory": memory, "sqlite": sqlite}[request.param]
+        return
+    server: Valkey = request.getfixturevalue("server")
+    server.ask("FLUSHALL")
+    async with RedisKit(server) as kit:
+
+        async def redis() -> Store:
+            store = kit.make()
+            await store.tried()
+            return store
+
+        yield redis
 
 
 @pytest.fixture

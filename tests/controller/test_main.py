@@ -252,7 +252,8 @@ async def test_a_database_in_use(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"database_type": "redis"}, "A8_DATABASE_TYPE: 'redis' is not allowed"),
+        ({"database_type": "redis"}, "database_host: missing; database_type redis needs it"),
+        ({"database_type": "files"}, "A8_DATABASE_TYPE: 'files' is not allowed"),
         ({"auth_mode": "jwt", "jwt_secret": "s3cret"}, "jwt_secret: (not shown) is shorter than 32 bytes"),
         ({"auth_mode": "jwt"}, "auth_mode: jwt needs a key"),
         ({"tls_cert": "/no/such"}, "tls_key: missing, and tls_cert needs it"),

@@ -41,9 +41,8 @@ def test_known_and_not_built(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("database_type", "redis", "redis is not supported yet"),
         ("database_type", "kubernetes", "kubernetes is not supported yet"),
-        ("database_type", "postgres", "sqlite or memory"),
+        ("database_type", "postgres", "sqlite or memory or redis"),
         ("auth_mode", "oauth", "none, trusted, jwt, or several"),
         ("api_port", "70000", "a port from 1 to 65535"),
         ("fault_ttl", "0", "a duration from 1s"),
@@ -56,3 +55,15 @@ def test_wrong_values_name_setting_value_and_what_is_allowed(name: str, value: s
         loaded(**{f"A8_{name.upper()}": value})
     assert f"A8_{name.upper()}: {value!r} is not allowed" in str(caught.value)
     assert words in str(caught.value)
+
+
+def test_what_goes_together() -> None:
+    with pytest.raises(InvalidSetting, match=r"A8_DATABASE_HOST: \(not shown\) is not allowed.* host:port"):
+        loaded(A8_DATABASE_HOST="a:b:c")
+    found = loaded(A8_DATABASE_TYPE="redis", A8_DATABASE_HOST="valkey:7000", A8_DATABASE_PASSWORD="x")
+    assert (found.database_host, found.database_password) == ("valkey:7000", "x")
+    with pytest.raises(InvalidSetting, match="database_host: missing"):
+        loaded(A8_DATABASE_TYPE="redis")
+    for name in ("HOST", "USERNAME", "PASSWORD"):
+        with pytest.raises(InvalidSetting, match=f"database_{name.lower()}: is for database_type redis only"):
+            loaded(**{f"A8_DATABASE_{name}": "x"})

@@ -15,7 +15,6 @@ LONG_FOR_A_REASON = {
     "model/rule_reader.py": "one walk over one document; cut in two, the paths of findings would wander",
 }
 SHORT_FOR_A_REASON = {
-    "controller/roster.py": "one loop around one write",
     "model/report.py": "nouns of one wire format",
     "sidecar/proxy.py": "a seam: what is asked of a proxy, and nothing else",
     "web/errors.py": "a table",

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from amalgam8.controller.plans import Plan
+from amalgam8.controller.store import Said
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.errors import NotYourSidecar, TooManyWatchers
 from amalgam8.model.report import PlanStamp, Rejection, SidecarReport
@@ -65,6 +66,15 @@ class Sidecar:
         self.confirmations: deque[tuple[float, int]] = deque(maxlen=CONFIRMATIONS_KEPT)
         self.streams = 0
 
+    def take(self, report: SidecarReport, now: float) -> None:
+        """Take over what it reported."""
+        if (self.confirmed, self.rejected) != (report.plan, report.rejected):
+            self.confirmations.append((now, report.plan.revision))
+        self.heard = now
+        self.proxy = report.proxy
+        self.confirmed = report.plan
+        self.rejected = report.rejected[:REJECTIONS_KEPT]
+
     def gone(self, now: float) -> bool:
         return now - self.heard > GONE_AFTER
 
@@ -72,8 +82,11 @@ class Sidecar:
 class Fleet:
     """The sidecars of ``tenant``; ``secret`` is behind their keys."""
 
-    def __init__(self, tenant: str, secret: bytes) -> None:
+    def __init__(self, tenant: str, secret: bytes, *, sharing: bool = False) -> None:
+        """``sharing``: keep what sidecars report for other controllers, until ``take_words``."""
         self._tenant = tenant
+        self._sharing = sharing
+        self._words: dict[str, SidecarReport] = {}
         self._secret = secret
         self._sidecars: dict[str, Sidecar] = {}
         self._news: dict[str, Caller | None] = {}
@@ -105,7 +118,7 @@ class Fleet:
     def remembered(self, known: Mapping[str, Caller], now: float) -> None:
         """Take in sidecars that an earlier process knew: they have yet to be heard of again."""
         for identity, who in known.items():
-            self._sidecars[identity] = Sidecar(identity, who, now)
+            self._sidecars.setdefault(identity, Sidecar(identity, who, now))
 
     def take_news(self) -> dict[str, Caller | None]:
         """Who came, changed or (None) was forgotten since the last time."""
@@ -115,6 +128,29 @@ class Fleet:
     def put_back(self, news: Mapping[str, Caller | None]) -> None:
         """Undo ``take_news``, where nothing came of it; what happened since counts."""
         self._news = {**news, **self._news}
+
+    def told(self, said: Said, heard: float) -> None:
+        """Take in what another controller said of a sidecar that was heard of at ``heard``."""
+        known = self._sidecars.get(said.id)
+        if said.who is None:
+            if known is not None and not known.streams:
+                del self._sidecars[said.id]
+        else:
+            if known is None:
+                known = self._sidecars[said.id] = Sidecar(said.id, said.who, heard)
+            known.caller = said.who
+            if said.report is not None and heard >= known.heard:
+                known.take(said.report, heard)
+        self.moved.set(0)
+
+    def take_words(self) -> dict[str, SidecarReport]:
+        """What sidecars reported here since the last time, the latest of each."""
+        words, self._words = self._words, {}
+        return words
+
+    def put_words_back(self, words: Mapping[str, SidecarReport]) -> None:
+        """Undo ``take_words``, where nobody could be told; what was reported since counts."""
+        self._words = {**words, **self._words}
 
     def present(self, now: float) -> Iterable[Sidecar]:
         """All sidecars that are not forgotten."""
@@ -143,12 +179,9 @@ class Fleet:
         who = caller(report.service, report.tags)
         sidecar = self._find(identity, who, now)
         self._is(sidecar, who)
-        if (sidecar.confirmed, sidecar.rejected) != (report.plan, report.rejected):
-            sidecar.confirmations.append((now, report.plan.revision))
-        sidecar.heard = now
-        sidecar.proxy = report.proxy
-        sidecar.confirmed = report.plan
-        sidecar.rejected = report.rejected[:REJECTIONS_KEPT]
+        sidecar.take(report, now)
+        if self._sharing:
+            self._words[identity] = report
         self.moved.set(0)
 
     def rows(self, now: float, plan_of: Callable[[Caller], Plan]) -> list[Row]:

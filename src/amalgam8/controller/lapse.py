@@ -24,6 +24,7 @@ async def follow(tenants: Tenants) -> None:
     """Sweep whenever something is over; runs until it is cancelled."""
     while True:
         await asyncio.sleep(pause(tenants))
+        await tenants.open()  # another controller on the same store may have made some
         await sweep(tenants)
 
 

@@ -3,13 +3,10 @@
 import asyncio
 import time
 
-from amalgam8.controller import lapse, roster
+from amalgam8.controller import lapse, roster, stores
 from amalgam8.controller.api import controller_api
-from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
 from amalgam8.controller.settings import REFUSED, ControllerSettings
-from amalgam8.controller.sqlite import open_sqlite
-from amalgam8.controller.store import Store
 from amalgam8.controller.tenants import Tenants
 from amalgam8.runtime.logs import Log
 from amalgam8.runtime.service import run
@@ -33,8 +30,7 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
     auth, tls = auth_of(settings), tls_of(settings)
     listener = bind(settings.listen_host, settings.api_port, "api_port")
     try:
-        store = await _open(settings)
-        try:
+        async with stores.opened(settings) as store:
             metrics = Metrics()
             tenants = Tenants(store, settings.fault_ttl, wrote=metrics.wrote, compiled=metrics.compiled)
             await tenants.open()
@@ -43,6 +39,8 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
             async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
                 tasks.create_task(lapse.follow(tenants))
                 tasks.create_task(roster.follow(tenants))
+                if store.shared:
+                    tasks.create_task(roster.share(tenants))
                 _log.info(
                     "serving",
                     host=settings.listen_host,
@@ -51,14 +49,6 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
                     epoch=store.epoch,
                 )
                 await asyncio.Event().wait()
-        finally:
-            await store.close()
     finally:
         listener.close()
     return 0
-
-
-async def _open(settings: ControllerSettings) -> Store:
-    if settings.database_type == "memory":
-        return MemoryStore(settings.history_kept)
-    return await open_sqlite(settings.database_path.expanduser(), settings.history_kept)

@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from amalgam8.controller.book import Change, Rulebook
-from amalgam8.controller.store import WHOLE_LOG, Mirror, not_empty, superseded
+from amalgam8.controller.store import WHOLE_LOG, Alone, Mirror, not_empty, superseded
 from amalgam8.model.caller import Caller
 
 REVISIONS_KEPT = 1000
 
 
-class MemoryStore:
+class MemoryStore(Alone):
     """A Store without a store: mirrors, and a log of ``kept`` revisions, are all there is."""
 
     def __init__(self, kept: int = REVISIONS_KEPT) -> None:

@@ -27,7 +27,7 @@ from amalgam8.controller.rows import (
     read_log,
     read_touched,
 )
-from amalgam8.controller.store import WHOLE_LOG, Mirror, not_empty, superseded
+from amalgam8.controller.store import WHOLE_LOG, Alone, Mirror, not_empty, superseded
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.errors import A8Error, InvalidSetting, StoreUnavailable
 
@@ -38,7 +38,7 @@ LOCK_PATIENCE = 2.0
 """Seconds to wait for a predecessor that is just ending."""
 
 
-class SqliteStore:
+class SqliteStore(Alone):
     """A Store in the file at ``path`` with a log of ``kept`` revisions. Made by ``open_sqlite``."""
 
     def __init__(

@@ -7,12 +7,15 @@ means. A store also keeps the ``epoch`` of its revisions and the ``secret`` behi
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
+
+import msgspec
 
 from amalgam8.controller.book import Change, Rulebook, apply
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import NotEmpty, Superseded
+from amalgam8.model.report import SidecarReport
 from amalgam8.runtime.feed import Feed, Gap
 
 WHOLE_LOG = 2**62
@@ -43,11 +46,18 @@ class Mirror:
         self._touched.append((change.revision, change.destinations))
         self.feed.append(change.revision, change)
 
-    def replace(self, book: Rulebook) -> None:
-        """Become another book altogether; followers need a snapshot. For stores only."""
+    def replace(self, book: Rulebook, *, anew: bool = False) -> None:
+        """Become another book altogether; followers need a snapshot. For stores only.
+
+        ``anew``: in another epoch, so that whoever follows has to come back.
+        """
         self._book = book
         self._touched.clear()
-        self.feed.reset(book.revision)
+        if anew:
+            ended, self.feed = self.feed, Feed(book.revision)
+            ended.end()
+        else:
+            self.feed.reset(book.revision)
 
     def touched_since(self, revision: int) -> frozenset[str]:
         """The destinations that changes above ``revision`` touched.
@@ -66,8 +76,27 @@ class Mirror:
         return frozenset(found)
 
 
+class Said(msgspec.Struct, frozen=True):
+    """What another controller told of a sidecar: who it is (None: forgotten), its report and when (s)."""
+
+    id: str
+    who: Caller | None
+    report: SidecarReport | None = None
+    at: float = 0.0
+
+
+Hearer = Callable[[str, Said], None]
+"""Is told the tenant and what was said."""
+
+
 class Store(Protocol):
-    """Rules of many tenants. Opened by its own module; to be used from one event loop."""
+    """Rules of many tenants. Opened by its own module; to be used from one event loop.
+
+    ``shared``: other controllers may use it at the same time. They tell each other what sidecars said;
+    where there are none, nobody need tell and nobody is told.
+    """
+
+    shared: bool
 
     epoch: str
     """Names this line of revisions; another one where the store has lost its memory."""
@@ -120,8 +149,46 @@ class Store(Protocol):
             StoreUnavailable: it could not be written.
         """
 
+    def said(self, tenant: str) -> Iterable[Said]:
+        """The latest word of each sidecar that reported to another controller."""
+
+    def listen(self, hearer: Hearer) -> None:
+        """Tell ``hearer`` from now on what other controllers say of sidecars."""
+
+    async def tell(self, tenant: str, words: Mapping[str, SidecarReport]) -> None:
+        """Tell the other controllers what sidecars reported, by id.
+
+        Raises:
+            StoreUnavailable: it could not be told.
+        """
+
+    async def current(self, tenant: str) -> None:
+        """Return once the mirror shows what any controller acknowledged before this was called.
+
+        Raises:
+            StoreUnavailable: the store cannot be read.
+        """
+
     async def close(self) -> None:
         """Finish what is under way and let go of everything."""
+
+
+class Alone:
+    """The half of a Store that only those need which are shared."""
+
+    shared = False
+
+    def said(self, tenant: str) -> Iterable[Said]:  # noqa: ARG002 - nobody else is there
+        return ()
+
+    def listen(self, hearer: Hearer) -> None:
+        """Nobody will ever say anything."""
+
+    async def tell(self, tenant: str, words: Mapping[str, SidecarReport]) -> None:
+        """Nobody is there to hear it."""
+
+    async def current(self, tenant: str) -> None:
+        """It always is."""
 
 
 def superseded(revision: int, expected: int) -> Superseded:

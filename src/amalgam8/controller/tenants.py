@@ -19,7 +19,7 @@ from amalgam8.controller.fleet import Fleet
 from amalgam8.controller.ledger import Ledger
 from amalgam8.controller.plans import Plans
 from amalgam8.controller.rulebook import Write
-from amalgam8.controller.store import Mirror, Store
+from amalgam8.controller.store import Mirror, Said, Store
 from amalgam8.model.errors import RevisionMoved, StoreUnavailable, Superseded
 
 WRITE_WITHIN = 10.0
@@ -90,6 +90,7 @@ class Tenants:
         self._wrote = wrote
         self._compiled = compiled
         self._tenants: dict[str, Tenant] = {}
+        store.listen(self._heard)
 
     @property
     def epoch(self) -> str:
@@ -113,7 +114,9 @@ class Tenants:
             mirror = await self._store.load(name)
             if name not in self._tenants:
                 plans = Plans(mirror, lambda: self._compiled(name))
-                fleet = Fleet(name, self._store.secret)
+                fleet = Fleet(name, self._store.secret, sharing=self._store.shared)
+                for said in self._store.said(name):
+                    fleet.told(said, self._when(said.at))
                 fleet.remembered(self._store.sidecars(name), self._clock())
                 self._tenants[name] = Tenant(name, mirror, plans, fleet)
         return self._tenants[name]
@@ -176,7 +179,29 @@ class Tenants:
             tenant.fleet.put_back(news)
             raise
 
+    async def tell(self, tenant: Tenant) -> None:
+        """Tell the other controllers what sidecars reported here; may raise StoreUnavailable."""
+        words = tenant.fleet.take_words()
+        if not words:
+            return
+        try:
+            await self._store.tell(tenant.name, words)
+        except BaseException:
+            tenant.fleet.put_words_back(words)
+            raise
+
+    def _heard(self, name: str, said: Said) -> None:
+        """Another controller said something of a sidecar."""
+        if (tenant := self._tenants.get(name)) is not None:
+            tenant.fleet.told(said, self._when(said.at))
+
+    def _when(self, at: float) -> float:
+        """A time of another controller's wall clock on this one's steady clock; now, where there is none."""
+        return self._clock() - (max(self._now() - at, 0.0) if at else 0.0)
+
     async def _write(self, tenant: Tenant, operation: Operation, terms: Terms) -> Change | None:
+        if terms.revisions is not None and tenant.mirror.book.revision not in terms.revisions:
+            await self._store.current(tenant.name)  # another controller may have written it just now
         for _ in range(ATTEMPTS):
             book = tenant.mirror.book
             change = operation(book, self._made(book, terms))

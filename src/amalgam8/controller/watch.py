@@ -33,6 +33,7 @@ class PlanSource:
         self._key = key
         self._caller = caller
         self._mirror = mirror
+        self._feed = mirror.feed
         self._plans = plans
         self._sent = sent
 
@@ -46,6 +47,7 @@ class PlanSource:
 
     def since(self, revision: int) -> tuple[int, Event | None]:
         """A delta from ``revision`` to the newest, or no event if this Plan is the same; may raise Gap."""
+        self._feed.check()
         reached, data = self._plans.delta(self._caller, revision)
         if data is None:
             return reached, None
@@ -53,4 +55,4 @@ class PlanSource:
         return reached, Event("delta", reached, data)
 
     async def newer(self, revision: int) -> int:
-        return await self._mirror.feed.newer(revision)
+        return await self._feed.newer(revision)

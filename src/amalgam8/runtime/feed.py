@@ -67,7 +67,7 @@ class Feed(Generic[T]):
             heard(None)
 
     def end(self) -> None:
-        """Make every follower come back and begin anew, as revisions mean nothing now: its connection ends."""
+        """Make every follower come back and begin anew, as revisions mean nothing now."""
         self._ended = True
         self.reset(-1)
 

@@ -1,0 +1,68 @@
+"""Opens the store of rules that the settings ask for. Redis' library is loaded only for Redis."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from amalgam8.clients.redis_address import read_address
+from amalgam8.controller.memory import MemoryStore
+from amalgam8.controller.settings import ControllerSettings
+from amalgam8.controller.sqlite import open_sqlite
+from amalgam8.controller.store import Store
+from amalgam8.model.errors import InvalidSetting
+
+REACHED_WITHIN = 5.0
+"""Seconds to wait for a shared store before serving without it."""
+
+
+@contextlib.asynccontextmanager
+async def opened(settings: ControllerSettings) -> AsyncIterator[Store]:
+    """The store inside the block.
+
+    Raises:
+        InvalidSetting: it cannot be used, or the library that it needs is not installed.
+    """
+    if settings.database_type == "redis":
+        async with _redis(settings) as store:
+            yield store
+        return
+    if settings.database_type == "memory":
+        store = MemoryStore(settings.history_kept)
+    else:
+        store = await open_sqlite(settings.database_path.expanduser(), settings.history_kept)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _redis(settings: ControllerSettings) -> AsyncIterator[Store]:
+    try:
+        from amalgam8.clients.redis_link import Link
+        from amalgam8.controller.redis import RedisStore
+    except ModuleNotFoundError as error:
+        raise InvalidSetting(
+            f"database_type: redis needs the Python package {error.name}; install amalgam8[redis]"
+        ) from None
+    from amalgam8.controller.redis_scripts import SCRIPTS
+
+    address = read_address(settings.database_host)
+    if settings.database_username:
+        address = msgspec.structs.replace(address, user=settings.database_username)
+    link = Link(address, settings.database_password, scripts=SCRIPTS)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            store = RedisStore(link, kept=settings.history_kept)
+            following = tasks.create_task(store.follow())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REACHED_WITHIN):
+                    await store.tried()
+            try:
+                yield store
+            finally:
+                following.cancel()
+    finally:
+        await link.close()
