@@ -1,4 +1,4 @@
-"""One controller and 1,000 sidecars: how long until a change is applied everywhere, and a return of all at once.
+"""One controller and 1,000 sidecars: time until a change is applied everywhere, and a return of all at once.
 
 The controller is a process; so are the sidecars, CROWD in each, made of the agent's own clients, which
 confirm at once whatever comes. 5,000 rules in 50 services, SQLite. Figures of the controller's processor time

@@ -17,6 +17,7 @@ from amalgam8.model.caller import caller
 from amalgam8.model.errors import NotEmpty, Superseded
 from amalgam8.model.rule import Rule
 from amalgam8.runtime.feed import Gap
+from tests.controller.kubernetes_cluster import KubernetesKit
 from tests.controller.redis_kit import RedisKit
 from tests.controller.rules import NOON, fault, route, write
 from tests.valkey import Valkey, valkey
@@ -30,7 +31,7 @@ def server() -> Iterator[Valkey]:
         yield running
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "kubernetes"])
 async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
     async def memory() -> Store:
         return MemoryStore()
@@ -38,6 +39,16 @@ async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     async def sqlite() -> Store:
         return await open_sqlite(tmp_path / "controller.db")
 
+    if request.param == "kubernetes":
+        async with KubernetesKit() as cluster:
+
+            async def kubernetes() -> Store:
+                store = cluster.make()
+                await cluster.up(store)
+                return store
+
+            yield kubernetes
+        return
     if request.param != "redis":
         yield {"memory": memory, "sqlite": sqlite}[request.param]
         return

@@ -41,8 +41,7 @@ def test_known_and_not_built(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("database_type", "kubernetes", "kubernetes is not supported yet"),
-        ("database_type", "postgres", "sqlite or memory or redis"),
+        ("database_type", "postgres", "sqlite or memory or redis or kubernetes"),
         ("auth_mode", "oauth", "none, trusted, jwt, or several"),
         ("api_port", "70000", "a port from 1 to 65535"),
         ("fault_ttl", "0", "a duration from 1s"),
@@ -64,6 +63,9 @@ def test_what_goes_together() -> None:
     assert (found.database_host, found.database_password) == ("valkey:7000", "x")
     with pytest.raises(InvalidSetting, match="database_host: missing"):
         loaded(A8_DATABASE_TYPE="redis")
+    for name in ("DATABASE_NAMESPACE", "K8S_URL", "K8S_TOKEN"):
+        with pytest.raises(InvalidSetting, match=f"{name.lower()}: is for database_type kubernetes only"):
+            loaded(**{f"A8_{name}": "http://k8s"})
     for name in ("HOST", "USERNAME", "PASSWORD"):
         with pytest.raises(InvalidSetting, match=f"database_{name.lower()}: is for database_type redis only"):
             loaded(**{f"A8_DATABASE_{name}": "x"})

@@ -9,6 +9,7 @@ from amalgam8.controller import rulebook
 from amalgam8.controller.settings import ControllerSettings
 from amalgam8.controller.stores import opened
 from amalgam8.model.errors import InvalidSetting, StoreUnavailable
+from tests.controller.kubernetes_cluster import NAMESPACE, kubernetes_kit
 from tests.controller.rules import route, write
 from tests.valkey import PASSWORD, valkey
 
@@ -31,6 +32,19 @@ async def test_each_kind_opens_and_keeps_a_rule(tmp_path: Path) -> None:
                     assert book.revision == expected, kind
                     if not expected:
                         await store.append("default", 0, rulebook.create(book, [route("a")], write()))
+
+
+async def test_rules_in_kubernetes() -> None:
+    async with kubernetes_kit() as kit:
+        settings = ControllerSettings(
+            database_type="kubernetes", database_namespace=NAMESPACE, k8s_url=f"http://127.0.0.1:{kit.port}"
+        )
+        for expected in (0, 1):
+            async with opened(settings) as store:
+                book = (await store.load("default")).book
+                assert book.revision == expected
+                if not expected:
+                    await store.append("default", 0, rulebook.create(book, [route("a")], write()))
 
 
 async def test_a_wrong_password_is_no_reason_not_to_serve() -> None:

@@ -151,21 +151,21 @@ def apply(book: Rulebook, change: Change) -> Rulebook:
         else:
             by_destination.pop(destination, None)
     return Rulebook(
-        change.revision, newest, rules, by_destination, expiring, written, _unconfirmed(book, change)
+        change.revision, newest, rules, by_destination, expiring, written, waiting(book.unconfirmed, change)
     )
 
 
-def _unconfirmed(book: Rulebook, change: Change) -> tuple[Unconfirmed, ...]:
+def waiting(before: Iterable[Unconfirmed], change: Change) -> tuple[Unconfirmed, ...]:
     """What waits for a confirmation after ``change``. A lapse is nobody: it touches nothing."""
-    waiting = list(book.unconfirmed)
+    found = list(before)
     if change.cause in ("confirm", "revert"):
-        waiting = [one for one in waiting if one.revision not in change.about]
+        found = [one for one in found if one.revision not in change.about]
     if change.cause != "lapse" and (touched := change.ids):
-        waiting = [one.without(touched) for one in waiting]
+        found = [one.without(touched) for one in found]
     if change.confirm_by:
         ids = tuple(rule.id for rule in change.after)
-        waiting.append(Unconfirmed(change.revision, change.confirm_by, change.before, ids))
-    return tuple(waiting)
+        found.append(Unconfirmed(change.revision, change.confirm_by, change.before, ids))
+    return tuple(found)
 
 
 def micros(created: str) -> int:

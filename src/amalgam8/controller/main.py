@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from amalgam8.controller import lapse, roster, stores
+from amalgam8.controller import lapse, outside, roster, stores
 from amalgam8.controller.api import controller_api
 from amalgam8.controller.metrics import Metrics
 from amalgam8.controller.settings import REFUSED, ControllerSettings
@@ -39,6 +39,8 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
             async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
                 tasks.create_task(lapse.follow(tenants))
                 tasks.create_task(roster.follow(tenants))
+                if isinstance(store, outside.Edited):
+                    tasks.create_task(outside.follow(tenants, store))
                 if store.shared:
                     tasks.create_task(roster.share(tenants))
                 _log.info(

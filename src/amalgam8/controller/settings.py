@@ -5,7 +5,7 @@ from pathlib import Path
 
 from amalgam8.clients.redis_address import ADDRESS
 from amalgam8.model.errors import InvalidSetting
-from amalgam8.runtime.kinds import PATH, choice, duration, whole
+from amalgam8.runtime.kinds import PATH, URL, choice, duration, whole
 from amalgam8.runtime.settings import setting
 from amalgam8.web.settings import ServerSettings
 
@@ -16,12 +16,17 @@ DEFAULT_PATH = Path("~/.local/state/amalgam8/controller.db")
 REFUSED = {
     name: f"{name} {_LATER}"
     for name in (
-        "database_namespace",
         "encryption_key",
         "registry_url",
     )
 }
 """Settings that are known and not built."""
+
+_ONLY = {
+    "redis": ("database_host", "database_username", "database_password"),
+    "kubernetes": ("database_namespace", "k8s_url", "k8s_token"),
+}
+"""Settings of one ``database_type``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +36,8 @@ class ControllerSettings(ServerSettings):
     database_type: str = setting(
         "sqlite",
         "Where rules are kept: sqlite in a file, memory until the controller ends, redis in a Redis or "
-        "Valkey that several controllers share.",
-        choice("sqlite", "memory", "redis", later=("kubernetes",)),
+        "Valkey that several controllers share, kubernetes in custom resources.",
+        choice("sqlite", "memory", "redis", "kubernetes"),
     )
     database_path: Path = setting(  # noqa: RUF009 - setting() makes a dataclass field
         DEFAULT_PATH, "The file that sqlite keeps rules in.", PATH
@@ -42,6 +47,13 @@ class ControllerSettings(ServerSettings):
     )
     database_username: str = setting("", "Its user, where it knows users.")
     database_password: str = setting("", "Its password.", secret=True)
+    database_namespace: str = setting(
+        "", "Namespace of Kubernetes that holds the rules; by default the pod's own, else default."
+    )
+    k8s_url: str = setting(
+        "", "URL of the Kubernetes API; without it the pod's service account or KUBECONFIG is used.", URL
+    )
+    k8s_token: str = setting("", "Bearer token for it.", secret=True)
     history_kept: int = setting(
         10_000,
         "Revisions that the history keeps, and that rules can be rolled back over.",
@@ -54,7 +66,7 @@ class ControllerSettings(ServerSettings):
     def __post_init__(self) -> None:
         if self.database_type == "redis" and not self.database_host:
             raise InvalidSetting("database_host: missing; database_type redis needs it")
-        if self.database_type != "redis":
-            for name in ("database_host", "database_username", "database_password"):
-                if getattr(self, name):
-                    raise InvalidSetting(f"{name}: is for database_type redis only")
+        for kind, names in _ONLY.items():
+            for name in names:
+                if self.database_type != kind and getattr(self, name):
+                    raise InvalidSetting(f"{name}: is for database_type {kind} only")

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 
 import msgspec
 
+from amalgam8.catalogs.kubernetes.catalog import KubernetesOptions, access_to
+from amalgam8.catalogs.kubernetes.connect import SERVICE_ACCOUNT, Connection
 from amalgam8.clients.redis_address import read_address
+from amalgam8.controller.kubernetes import KubernetesStore
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.settings import ControllerSettings
 from amalgam8.controller.sqlite import open_sqlite
@@ -26,6 +30,10 @@ async def opened(settings: ControllerSettings) -> AsyncIterator[Store]:
     """
     if settings.database_type == "redis":
         async with _redis(settings) as store:
+            yield store
+        return
+    if settings.database_type == "kubernetes":
+        async with _kubernetes(settings) as store:
             yield store
         return
     if settings.database_type == "memory":
@@ -66,3 +74,31 @@ async def _redis(settings: ControllerSettings) -> AsyncIterator[Store]:
                 following.cancel()
     finally:
         await link.close()
+
+
+@contextlib.asynccontextmanager
+async def _kubernetes(settings: ControllerSettings) -> AsyncIterator[Store]:
+    access = access_to(KubernetesOptions(url=settings.k8s_url, token=settings.k8s_token), os.environ)
+    connection = Connection(access, watches=8)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            store = KubernetesStore(connection, _namespace(settings), kept=settings.history_kept)
+            following = tasks.create_task(store.follow())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REACHED_WITHIN):
+                    await store.tried()
+            try:
+                yield store
+            finally:
+                following.cancel()
+    finally:
+        await connection.close()
+
+
+def _namespace(settings: ControllerSettings) -> str:
+    """The namespace that holds the rules."""
+    if settings.database_namespace:
+        return settings.database_namespace
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return (SERVICE_ACCOUNT / "namespace").read_text().strip()
+    return "default"

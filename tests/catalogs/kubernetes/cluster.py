@@ -8,7 +8,7 @@ events back, send them twice or in another order, forget old versions, and refus
 import asyncio
 import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
@@ -58,9 +58,12 @@ class Cluster:
     event two times, ``held`` keeps events back until ``release``, ``token`` is the one accepted.
     """
 
+    collections: ClassVar[dict[str, str]] = COLLECTIONS
+    kinds: ClassVar[dict[str, str]] = KINDS
+
     def __init__(self) -> None:
         self.version = 100
-        self.objects: dict[str, dict[tuple[str, str], Json]] = {plural: {} for plural in COLLECTIONS}
+        self.objects: dict[str, dict[tuple[str, str], Json]] = {plural: {} for plural in self.collections}
         self.log: list[Event] = []
         self.forgotten = 0
         self.asked: list[tuple[str, dict[str, str]]] = []
@@ -114,7 +117,7 @@ class Cluster:
 
     def bookmark(self, plural: str) -> None:
         """Tell watchers how far they are."""
-        empty = {"kind": KINDS[plural], "metadata": {"resourceVersion": str(self.version)}}
+        empty = {"kind": self.kinds[plural], "metadata": {"resourceVersion": str(self.version)}}
         self._append(Event(self.version, plural, "BOOKMARK", empty))
 
     def put_services(self, namespace: str, services: Services) -> None:
@@ -182,7 +185,7 @@ class Cluster:
     def _found(self, path: str) -> tuple[str, str] | None:
         """Collection and namespace of a path."""
         plural = path.rpartition("/")[2]
-        base = COLLECTIONS.get(plural)
+        base = self.collections.get(plural)
         if base is None or not path.startswith(base):
             return None
         middle = path.removeprefix(base).removesuffix(f"/{plural}")
@@ -195,7 +198,11 @@ class Cluster:
         metadata = {"resourceVersion": str(self.version)}
         if start + size < len(items):
             metadata["continue"] = str(start + size)
-        body = {"kind": f"{KINDS[plural]}List", "metadata": metadata, "items": items[start : start + size]}
+        body = {
+            "kind": f"{self.kinds[plural]}List",
+            "metadata": metadata,
+            "items": items[start : start + size],
+        }
         await _answer(send, 200, msgspec.json.encode(body))
 
     async def _watch(self, send: Send, receive: Receive, plural: str, namespace: str, since: int) -> None:

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 import yaml
 
-from amalgam8.clients.http import Http, Query
+from amalgam8.clients.http import Answer, Http, Query
 from amalgam8.model.errors import InvalidSetting, Unreachable
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -69,6 +69,15 @@ class Connection:
         if answer.status != 200:
             raise Unreachable(f"{self._http.url} answered with status {answer.status}")
         return answer.body
+
+    async def send(
+        self, method: str, path: str, body: Any = None, *, expect: Sequence[int] = (), merge: bool = False
+    ) -> Answer:
+        """Change something; ``merge``: the body is a JSON merge patch. Raises as Http does."""
+        kind = {"Content-Type": "application/merge-patch+json"} if merge else {}
+        return await self._http.request(
+            method, path, body, headers={**self._headers(), **kind}, expect=expect
+        )
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str, query: Query, *, silence: float) -> AsyncIterator[AsyncIterator[bytes]]:
