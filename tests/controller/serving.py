@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from amalgam8.clients.controller import ControllerClient
 from amalgam8.clients.http import Http
 from amalgam8.controller.api import controller_api
+from amalgam8.controller.catalogue import Catalogue
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
 from amalgam8.controller.store import Store
@@ -41,6 +42,7 @@ async def running(
     *,
     now: Callable[[], float] = time.time,
     clock: Callable[[], float] = time.monotonic,
+    catalogue: Catalogue | None = None,
 ) -> AsyncIterator[Controller]:
     metrics = Metrics()
     tenants = Tenants(
@@ -48,7 +50,7 @@ async def running(
     )
     await tenants.open()
     metrics.watch(tenants, clock)
-    app = controller_api(tenants, metrics, clock)
+    app = controller_api(tenants, metrics, clock, catalogue=catalogue)
     async with serving(app, bind("127.0.0.1", 0, "api_port")) as port:
         http = Http(f"http://127.0.0.1:{port}", connections=64)
         try:

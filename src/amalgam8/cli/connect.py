@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
@@ -28,13 +29,16 @@ REGISTRY_URL = "http://localhost:31300"
 
 @dataclass(frozen=True)
 class Target:
-    """URLs and tokens of both servers; ``check`` before use."""
+    """URLs and tokens of both servers, and paths for TLS; ``check`` before use."""
 
     controller_url: str = CONTROLLER_URL
     controller_token: str = ""
     registry_url: str = REGISTRY_URL
     registry_token: str = ""
     debug: bool = False
+    ca_cert: str = ""
+    client_cert: str = ""
+    client_key: str = ""
 
     def check(self) -> "Target":
         """This target with normal URLs.
@@ -48,6 +52,9 @@ class Target:
             _url("registry", self.registry_url),
             _token("registry", self.registry_token),
             self.debug,
+            self.ca_cert,
+            self.client_cert,
+            self.client_key,
         )
 
     def with_controller(self, ask: "Callable[[ControllerClient], Awaitable[T]]") -> T:
@@ -72,7 +79,7 @@ class Target:
     async def controller(self) -> "AsyncIterator[ControllerClient]":
         from amalgam8.clients.controller import ControllerClient
 
-        http = _http(self.controller_url, self.controller_token, "A8_CONTROLLER_TOKEN", self.debug)
+        http = _http(self.controller_url, self.controller_token, "A8_CONTROLLER_TOKEN", self)
         try:
             yield ControllerClient(http)
         finally:
@@ -82,16 +89,20 @@ class Target:
     async def registry(self) -> "AsyncIterator[RegistryClient]":
         from amalgam8.clients.registry import RegistryClient
 
-        http = _http(self.registry_url, self.registry_token, "A8_REGISTRY_TOKEN", self.debug)
+        http = _http(self.registry_url, self.registry_token, "A8_REGISTRY_TOKEN", self)
         try:
             yield RegistryClient(http)
         finally:
             await http.close()
 
 
-def _http(url: str, token: str, variable: str, debug: bool) -> Any:
+def _http(url: str, token: str, variable: str, target: Target) -> Any:
     # Half of the time that a command takes to start is this import, which --help does not need.
     from amalgam8.clients.http import Answer, Http, Query
+    from amalgam8.clients.tls import client_context
+
+    files = (Path(text) if text else None for text in (target.ca_cert, target.client_cert, target.client_key))
+    tls = client_context(*files)
 
     class Shown(Http):
         async def request(
@@ -108,7 +119,7 @@ def _http(url: str, token: str, variable: str, debug: bool) -> Any:
             sys.stderr.write(curl(method, self.url + path, body, query, name, headers) + "\n")
             return await super().request(method, path, body, query=query, headers=headers, **rest)
 
-    return (Shown if debug else Http)(url, token)
+    return (Shown if target.debug else Http)(url, token, tls=tls)
 
 
 def curl(

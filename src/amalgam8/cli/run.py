@@ -205,6 +205,7 @@ class _Run:
             api_port=self._places.controller,
             database_type="sqlite",
             database_path=database,
+            registry_url=self._target.registry_url,
         )
 
     def _sidecar(self, place: Place, label: str, command: Sequence[str]) -> list[str]:

@@ -16,6 +16,8 @@ from starlette.routing import Route
 
 from amalgam8.controller import rulebook
 from amalgam8.controller.book import Change, Kind, Rulebook
+from amalgam8.controller.catalogue import Catalogue
+from amalgam8.controller.explain_api import ExplainApi
 from amalgam8.controller.history_api import APPLY_LIMIT, APPLY_ROUTE, IMPORT_LIMIT, IMPORT_ROUTE, HistoryApi
 from amalgam8.controller.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
 from amalgam8.controller.rulebook import Selection
@@ -36,8 +38,13 @@ FILTER_LIMIT = 1000
 """Filter values in one request."""
 
 
-def controller_api(tenants: Tenants, metrics: Metrics, clock: Callable[[], float]) -> Api:
-    """The application. ``clock`` (s, steady) is for the age of what sidecars report."""
+def controller_api(
+    tenants: Tenants, metrics: Metrics, clock: Callable[[], float], *, catalogue: Catalogue | None = None
+) -> Api:
+    """The application. ``clock`` (s, steady) is for the age of what sidecars report.
+
+    Without a ``catalogue`` no instances are known.
+    """
     writer = Writer(tenants, clock)
     rules = RulesApi(tenants, writer)
     history = HistoryApi(tenants, writer)
@@ -58,6 +65,7 @@ def controller_api(tenants: Tenants, metrics: Metrics, clock: Callable[[], float
         Route("/v1/sidecars/{id}", sidecars.report, methods=["PUT"]),
         Route("/v1/rules/{id}/status", rules.status),
         *history.routes(),
+        *ExplainApi(tenants, catalogue or Catalogue(clock)).routes(),
     ]
     for name, kind in (("routes", "route"), ("actions", "action")):
         of_kind = cast("Kind", kind)

@@ -3,8 +3,11 @@
 import asyncio
 import time
 
+from amalgam8.clients.http import Http
+from amalgam8.clients.registry import RegistryClient
 from amalgam8.controller import lapse, roster
 from amalgam8.controller.api import controller_api
+from amalgam8.controller.catalogue import Catalogue
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
 from amalgam8.controller.settings import REFUSED, ControllerSettings
@@ -14,6 +17,7 @@ from amalgam8.controller.tenants import Tenants
 from amalgam8.runtime.logs import Log
 from amalgam8.runtime.service import run
 from amalgam8.web.serve import bind, serving
+from amalgam8.web.tenant import DEFAULT
 
 _log = Log("controller")
 
@@ -37,10 +41,13 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
             tenants = Tenants(store, settings.fault_ttl, wrote=metrics.wrote, compiled=metrics.compiled)
             await tenants.open()
             metrics.watch(tenants, time.monotonic)
-            app = controller_api(tenants, metrics, time.monotonic)
+            catalogue = Catalogue(time.monotonic)
+            app = controller_api(tenants, metrics, time.monotonic, catalogue=catalogue)
             async with asyncio.TaskGroup() as tasks, serving(app, listener) as port:
                 tasks.create_task(lapse.follow(tenants))
                 tasks.create_task(roster.follow(tenants))
+                if settings.registry_url:
+                    tasks.create_task(_follow_registry(settings, catalogue))
                 _log.info(
                     "serving",
                     host=settings.listen_host,
@@ -54,6 +61,15 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
     finally:
         listener.close()
     return 0
+
+
+async def _follow_registry(settings: ControllerSettings, catalogue: Catalogue) -> None:
+    """Keep the instances of the one tenant that there is."""
+    registry = Http(settings.registry_url, settings.registry_token)
+    try:
+        await catalogue.follow(DEFAULT, RegistryClient(registry).watch())
+    finally:
+        await registry.close()
 
 
 async def _open(settings: ControllerSettings) -> Store:

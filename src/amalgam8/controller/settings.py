@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from amalgam8.runtime import logs
-from amalgam8.runtime.kinds import LISTEN_PORT, PATH, choice, duration, whole
+from amalgam8.runtime.kinds import LISTEN_PORT, PATH, URL, choice, duration, whole
 from amalgam8.runtime.settings import setting
 
 _LATER = "is not supported yet"
@@ -21,7 +21,6 @@ REFUSED = {
         "database_password",
         "database_namespace",
         "encryption_key",
-        "registry_url",
     )
 }
 """Settings that are known and not built."""
@@ -49,6 +48,12 @@ class ControllerSettings:
     fault_ttl: float = setting(
         3600.0, "Life of fault rules that name neither expires nor ttl.", duration(1, 30 * 86400)
     )
+    registry_url: str = setting(
+        "",
+        "The registry, for explanations to know the instances. None: they tell versions by tags.",
+        URL,
+    )
+    registry_token: str = setting("", "Sent to the registry as bearer token.", secret=True)
     auth_mode: str = setting(
         "none",
         "Who may use the API: none lets everybody, as the tenant 'default'.",

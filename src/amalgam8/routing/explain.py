@@ -184,7 +184,8 @@ def _one_each(parts: Mapping[str, DestinationPlan | None], named: str) -> Instan
             sets.setdefault(backend.service, set()).add(backend.tags)
         mine = sets.setdefault(name, set())
         mine |= {mirror.tags for entry in part.mirrors for mirror in entry.mirrors}
-        mine |= {fault.tags for entry in part.faults for fault in (*entry.delays, *entry.aborts)}
+        mine |= {delay.tags for entry in part.faults for delay in entry.delays}
+        mine |= {abort.tags for entry in part.faults for abort in entry.aborts}
         mine |= {trace.tags for entry in part.traces for trace in entry.traces}
     for found in sets.values():
         found.discard(())
