@@ -47,7 +47,7 @@ def decision_of(explanation: Explanation) -> Decision:
         path=explanation.path,
         refusal=refusal(explanation.refusal),
         limits=explanation.limits,
-        set_headers=explanation.set_headers,
+        set_headers=tuple(explanation.set_headers.items()),
         remove_headers=explanation.remove_headers,
         affinity=explanation.affinity,
         mirrors=tuple(
@@ -65,7 +65,7 @@ def decision_of(explanation: Explanation) -> Decision:
                 aborts=tuple((each.status, each.probability) for each in version.aborts),
                 timeout=version.timeout,
                 retries=version.retries,
-                traces=version.traces,
+                traces=tuple((each.key, each.value) for each in version.traces),
                 rules=version.rules,
             )
             for version in explanation.versions

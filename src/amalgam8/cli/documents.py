@@ -158,7 +158,7 @@ def _yaml(text: str, name: str) -> Any:
         raise InvalidInput(f"{name}: nested too deep") from None
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # which of the two there is, is known at run time
     """Plain values only: times stay text, and a member given twice or a merge key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

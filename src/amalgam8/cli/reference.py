@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from amalgam8.cli import main
+from amalgam8.cli.commands import PROGRAM
 
 INTRODUCTION = """\
 # a8ctl
@@ -47,7 +48,7 @@ def _command(name: str, command: Any) -> str:
         for parameter in command.params
         if parameter.param_type_name == "argument"
     ]
-    usage = " ".join([main.PROGRAM, name, "[flags]", *arguments])
+    usage = " ".join([PROGRAM, name, "[flags]", *arguments])
     examples = "\n".join(line.strip() for line in (command.epilog or "").splitlines()[2:])
     return "\n".join(
         [

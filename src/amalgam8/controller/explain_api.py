@@ -35,7 +35,7 @@ WITH_LIMIT = 500
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Supposes ``rules`` to be there, in place of those of the same ids, and those of ``without`` not to be."""
+    """Supposes ``rules`` to be there, in place of those of the same ids, and ``without`` not to be."""
 
     caller: Caller
     call: Call

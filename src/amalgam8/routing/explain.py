@@ -72,6 +72,13 @@ class Break(msgspec.Struct, frozen=True):
     probability: float
 
 
+class Traced(msgspec.Struct, frozen=True):
+    """A member of the access record."""
+
+    key: str
+    value: str
+
+
 class Version(msgspec.Struct, frozen=True):
     """Instances of ``service`` that carry ``tags``, and their share of such calls; as ``decide.Outcome``.
 
@@ -88,7 +95,7 @@ class Version(msgspec.Struct, frozen=True):
     aborts: tuple[Break, ...]
     timeout: float
     retries: int | None
-    traces: tuple[tuple[str, str], ...]
+    traces: tuple[Traced, ...]
     rules: tuple[str, ...]
 
 
@@ -112,7 +119,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     addressed: Literal["path", "host", "uri"]
     refusal: Refused | None
     limits: tuple[PlanLimit, ...]
-    set_headers: tuple[tuple[str, str], ...]
+    set_headers: dict[str, str]
     remove_headers: tuple[str, ...]
     affinity: Affinity | None
     mirrors: tuple[Mirrored, ...]
@@ -148,7 +155,7 @@ def explain(
         addressed="host" if by_host else "uri" if outer else "path",
         refusal=_refused(decision.refusal),
         limits=decision.limits,
-        set_headers=decision.set_headers,
+        set_headers=dict(decision.set_headers),
         remove_headers=decision.remove_headers,
         affinity=decision.affinity,
         mirrors=tuple(_mirrored(copy, known) for copy in decision.mirrors),
@@ -216,7 +223,7 @@ def _version(outcome: Outcome, known: bool) -> Version:
         aborts=tuple(Break(*abort) for abort in outcome.aborts),
         timeout=outcome.timeout,
         retries=outcome.retries,
-        traces=outcome.traces,
+        traces=tuple(Traced(*trace) for trace in outcome.traces),
         rules=outcome.rules,
     )
 
