@@ -53,8 +53,8 @@ def test_everything_that_can_happen_has_words() -> None:
                 " retries 2, recorded k=v"
             ),
             (
-                "66.67 % reviews:v9, 0 instances, delay 2 s (50 %), abort 503 (10 %), 503 unavailable, by split,"
-                " 3 s at most, retries 2, recorded k=v"
+                "66.67 % reviews:v9, 0 instances, delay 2 s (50 %), abort 503 (10 %), 503 unavailable,"
+                " by split, 3 s at most, retries 2, recorded k=v"
             ),
         ],
         "Copies": ["10 % to v2, 2 instances"],

@@ -66,6 +66,11 @@ COMMANDS: dict[str, Command] = {
             "explain --from web --to reviews --with canary.yaml --without reviews-default --compare",
         ),
     ),
+    "validate": Command(
+        "validate:validate",
+        "Check rule files: what the controller would refuse, and rules that would do nothing.",
+        ("validate -f rules/ --strict", "validate -f rules.yaml --offline -o json"),
+    ),
     "rule-clear": Command(
         "shorthand:rule_clear",
         "Delete all action rules of all services; asks first.",
