@@ -71,6 +71,11 @@ COMMANDS: dict[str, Command] = {
         "Check rule files: what the controller would refuse, and rules that would do nothing.",
         ("validate -f rules/ --strict", "validate -f rules.yaml --offline -o json"),
     ),
+    "rule-test": Command(
+        "rule_test:rule_test",
+        "Hold rules to what their tests expect: versions and shares, faults, refusals.",
+        ("rule-test -f tests.yaml --rules rules/", "rule-test -f tests.yaml --junit results.xml"),
+    ),
     "rule-clear": Command(
         "shorthand:rule_clear",
         "Delete all action rules of all services; asks first.",
