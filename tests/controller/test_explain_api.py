@@ -10,6 +10,7 @@ from amalgam8.clients.registry import Registration, RegistryClient
 from amalgam8.controller.catalogue import Catalogue
 from amalgam8.model.caller import caller
 from amalgam8.model.instance import Endpoint
+from amalgam8.model.schema import rule_schema
 from tests.controller.rules import delay, document
 from tests.controller.serving import Controller, running
 from tests.controller.test_catalogue import until
@@ -151,3 +152,10 @@ async def test_the_whole_path_will_do() -> None:
         await controller.client.create([uri])
         found = await controller.client.explain({"path": "/api/x"})
         assert (found["service"], found["addressed"], versions(found)) == ("reviews", "uri", [(("v2",), 1.0)])
+
+
+async def test_the_language_is_served_as_a_schema() -> None:
+    async with running() as controller:
+        answer = await controller.http.request("GET", "/v1/schema/rules.json")
+        assert answer.headers["content-type"] == "application/schema+json"
+        assert answer.json() == rule_schema()

@@ -166,7 +166,8 @@ def junit_of(results: Sequence[Result]) -> bytes:
                 failure = ElementTree.SubElement(case, "failure", message=f"not as expected: {what}")
                 failure.text = "\n".join(lines(result))
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written + b"\n"
 
 
 def lines(result: Result) -> list[str]:

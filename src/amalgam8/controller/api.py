@@ -28,6 +28,7 @@ from amalgam8.model.caller import name_problem
 from amalgam8.model.errors import InvalidQuery
 from amalgam8.model.rule import Rule
 from amalgam8.model.rule_reader import read_document, read_list, read_rules
+from amalgam8.model.schema import rule_schema
 from amalgam8.web.app import Api, json_response
 from amalgam8.web.errors import controller_style
 from amalgam8.web.tenant import tenant_of
@@ -53,12 +54,18 @@ def controller_api(
     async def health(_request: Request) -> Response:
         return json_response(None)
 
+    schema = msgspec.json.encode(rule_schema())
+
+    async def show_schema(_request: Request) -> Response:
+        return Response(schema, media_type="application/schema+json")
+
     async def show_metrics(_request: Request) -> Response:
         return Response(metrics.show(), headers={"content-type": CONTENT_TYPE})
 
     routes = [
         Route("/health", health),
         Route("/metrics", show_metrics),
+        Route("/v1/schema/rules.json", show_schema),
         Route("/v1/rules", rules.any, methods=["GET", "POST", "PUT", "DELETE"]),
         Route(WATCH_ROUTE, sidecars.watch),
         Route("/v1/sidecars", sidecars.list),
