@@ -102,4 +102,5 @@ def test_an_answer_has_a_bound() -> None:
     many = [route("v1", id=f"r{i}", match={"headers": {"X": "1"}}) for i in range(RULES_SHOWN + 10)]
     found = explained(*many, route("v2", id="last", priority=-1))
     assert len(found.rules) == RULES_SHOWN
+    assert found.notes == ("11 more rules, which do not act, were left out",)
     assert found.rules[-1].id == "last"

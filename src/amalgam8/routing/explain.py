@@ -149,6 +149,9 @@ def explain(
     looked = Looked(
         name, routing.get(name), decision, headers, request.path.partition("?")[0], outer, by_host
     )
+    shown, left = verdicts(world.rules, caller, looked, now)
+    notes = [] if known else [BY_TAG_SETS]
+    notes += [f"{left} more rules, which do not act, were left out"] if left else []
     return Explanation(
         service=name,
         path=decision.path,
@@ -161,8 +164,8 @@ def explain(
         mirrors=tuple(_mirrored(copy, known) for copy in decision.mirrors),
         versions=tuple(_version(outcome, known) for outcome in decision.outcomes),
         acting=decision.rules,
-        rules=verdicts(world.rules, caller, looked, now),
-        notes=() if known else (BY_TAG_SETS,),
+        rules=shown,
+        notes=tuple(notes),
     )
 
 

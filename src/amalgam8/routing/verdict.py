@@ -29,7 +29,7 @@ from amalgam8.routing.reasons import Reason, reasons
 from amalgam8.routing.resolve import Route, ServiceRouting
 
 RULES_SHOWN = 500
-"""Rules in one explanation; of those above it, the ones that do not match are left out."""
+"""Rules in one explanation: those that act, and the first of the others."""
 
 Kind = Literal["route", "access", "limit", "headers", "mirror", "fault", "trace"]
 
@@ -90,18 +90,20 @@ def kinds(rule: Rule) -> tuple[Kind, ...]:
 
 def verdicts(
     rules: Mapping[str, Sequence[Rule]], caller: Caller, looked: Looked, now: float
-) -> tuple[Verdict, ...]:
-    """The rules of the service that was called, and those whose outer paths were tried, in order."""
-    found = [_verdict(rule, caller, looked, now) for rule in _considered(rules, looked)]
-    if len(found) > RULES_SHOWN:
-        room = RULES_SHOWN - sum(1 for each in found if each.matches)
-        kept: list[Verdict] = []
-        for each in found:
-            room -= 0 if each.matches else 1
-            if each.matches or room >= 0:
-                kept.append(each)
-        found = kept
-    return tuple(found)
+) -> tuple[tuple[Verdict, ...], int]:
+    """The rules of the service that was called, and those whose outer paths were tried, in order.
+
+    And how many more there are that do not act.
+    """
+    considered = _considered(rules, looked)
+    left = len(considered) - RULES_SHOWN
+    if left > 0:
+        acting = _acting(looked.decision)
+        room = RULES_SHOWN - sum(1 for rule in considered if rule.id in acting)
+        others = [rule.id for rule in considered if rule.id not in acting][:room]
+        shown = acting.union(others)
+        considered = [rule for rule in considered if rule.id in shown]
+    return tuple(_verdict(rule, caller, looked, now) for rule in considered), max(left, 0)
 
 
 def _considered(rules: Mapping[str, Sequence[Rule]], looked: Looked) -> list[Rule]:
@@ -179,10 +181,20 @@ def _action(kind: Kind, rule: Rule, looked: Looked) -> Effect:
     first = _first(kind, looked)
     if first is not None and first != rule.id:
         return Effect(kind, "hidden", f"{first} matches first, and of this kind only the first acts", first)
-    acting = {*looked.decision.rules, *(each for one in looked.decision.outcomes for each in one.rules)}
-    if kind in ("fault", "trace") and rule.id not in acting:
+    if kind in ("fault", "trace") and rule.id not in _acting(looked.decision):
         return Effect(kind, "missed", "no version that can be chosen carries its tags")
     return Effect(kind, "acts", _DOES[kind])
+
+
+def _acting(decision: Decision) -> set[str]:
+    """The rules that the decision names."""
+    refusals = [decision.refusal, *(outcome.refusal for outcome in decision.outcomes)]
+    return {
+        *decision.rules,
+        decision.route,
+        *(each for outcome in decision.outcomes for each in outcome.rules),
+        *(refusal.rule for refusal in refusals if refusal is not None),
+    }
 
 
 def _first(kind: Kind, looked: Looked) -> str | None:
