@@ -6,6 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 WORKERS ?= 2
+PROXY ?= envoy
 PYTEST ?= -n $(WORKERS)
 
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ $(INSTALLED): requirements.lock pyproject.toml tools/venv
 	@tools/venv $(PYTHON) $(VENV)
 
 demo: $(INSTALLED)
-	$(BIN)/a8ctl up --demo bookinfo
+	$(BIN)/a8ctl up --demo bookinfo --proxy $(PROXY)
 
 test-one: $(INSTALLED)
 	$(BIN)/pytest $(PYTEST)
@@ -36,6 +37,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PYTHONPATH=src $(BIN)/lint-imports
+	luacheck --quiet src/amalgam8/sidecar/nginx/lua
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

@@ -3,10 +3,15 @@
 import asyncio
 import sys
 
-from benchmarks import asking, propagation, sidecar
+from benchmarks import asking, propagation, registry, sidecar
 from benchmarks.figures import machine
 
-BENCHMARKS = {"asking": asking.run, "propagation": propagation.run, "sidecar": sidecar.run}
+BENCHMARKS = {
+    "asking": asking.run,
+    "propagation": propagation.run,
+    "registry": registry.run,
+    "sidecar": sidecar.run,
+}
 
 
 def main() -> int:

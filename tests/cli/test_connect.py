@@ -1,9 +1,17 @@
+import os
+import re
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from amalgam8.cli.connect import Target, curl
+from amalgam8.cli.main import main
 from amalgam8.model.errors import InvalidSetting
+from tests.web.certificates import made
+from tests.web.keys import SECRET
 
 
 def test_check_makes_urls_normal() -> None:
@@ -33,3 +41,40 @@ def test_curl_survives_a_shell() -> None:
         *("-H", "Authorization: Bearer $A8_CONTROLLER_TOKEN"),
         *("-H", "Content-Type: application/json", "--data", '{"a":"it\'s $HOME"}'),
     ]
+
+
+def test_https_is_checked_against_the_given_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Served by a controller in a process of its own, by TLS and with tokens."""
+    files = made(tmp_path)
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("A8_")}
+    argv = ["--api-port=0", "--database-type=memory", f"--tls-cert={files.cert}", f"--tls-key={files.key}"]
+    argv += [f"--tls-client-ca={files.ca}", "--auth-mode=jwt", "--require-https"]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from amalgam8.controller.main import main; raise SystemExit(main())", *argv],
+        env={**environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "A8_JWT_SECRET": SECRET},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            found = re.search(r"port=(\d+)", line := process.stderr.readline())
+            assert found, line
+            monkeypatch.setenv("A8_CONTROLLER_URL", f"https://localhost:{found[1]}")
+            assert main(["token", "--tenant", "blue", "--secret-file", str(secret)]) == 0
+            monkeypatch.setenv("A8_CONTROLLER_TOKEN", capsys.readouterr().out.strip())
+            assert main(["rule-get"]) == 5
+            assert "certificate verify failed" in capsys.readouterr().err
+            monkeypatch.setenv("A8_CA_CERT", str(files.ca))
+            assert main(["rule-get"]) == 5
+            client = ["--client-cert", str(files.client_cert), "--client-key", str(files.client_key)]
+            assert main(["rule-get", *client, "-o", "json"]) == 0
+            assert '"revision": 0' in capsys.readouterr().out
+            assert main(["rule-get", *client, "--controller-token", "x"]) == 1
+            assert main(["rule-get", "--ca-cert", "/no/such"]) == 2
+            assert "ca_cert: cannot read /no/such" in capsys.readouterr().err
+        finally:
+            process.kill()

@@ -44,7 +44,7 @@ def test_every_command_has_help_with_an_example(name: str, capsys: pytest.Captur
         (["--controller_url=", "route-list"], "--controller-url"),
         (["info", "--registry-url", "ftp://x"], "--registry-url (A8_REGISTRY_URL): 'ftp://x'"),
         (["up"], "give -f mesh.yaml or --demo"),
-        (["up", "--demo", "bookinfo", "--proxy", "nginx"], "nginx is not supported yet"),
+        (["up", "--demo", "bookinfo", "--proxy", "haproxy"], "envoy or nginx"),
         (["up", "--demo", "bookinfo", "--proxy", "squid"], "'squid' is not allowed; allowed: envoy"),
         (["up", "--demo", "bookinfo", "--gateway-port", "70000"], "--gateway-port"),
     ],

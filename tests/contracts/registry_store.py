@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 import pytest
 
-from amalgam8.model.errors import CapacityExceeded, InstanceGone
+from amalgam8.model.errors import CapacityExceeded, InstanceGone, InvalidInstance
 from amalgam8.model.instance import Endpoint, Instance, instance_id
 from amalgam8.registry.store import Happened, Store
 from amalgam8.registry.view import Change
@@ -212,6 +212,62 @@ class RegistryStoreSuite:
         assert sum(isinstance(outcome, CapacityExceeded) for outcome in outcomes) == 7
         assert len(store.view("t")) == 3
 
+    async def test_an_amendment_changes_what_it_says_and_renews(self, kit: Kit) -> None:
+        store = kit.make()
+        await store.register("t", instance(tags=("v1",)))
+        kit.advance(29)
+        await store.amend("t", instance().id, lambda one: msgspec.structs.replace(one, status="STARTING"))
+        kit.advance(29)
+        assert await store.expire() == 0
+        assert [lease.instance for lease in store.view("t")] == [instance(status="STARTING", tags=("v1",))]
+        await store.amend("t", instance().id, lambda one: one)
+        assert [change.new for change in await changes(store, "t")] == [True, False]
+        assert [event.what for event in kit.happened] == ["registered", "changed", "renewed"]
+
+    async def test_an_amendment_that_refuses_changes_nothing(self, kit: Kit) -> None:
+        def refuse(_one: Instance) -> Instance:
+            raise InvalidInstance("no")
+
+        store = kit.make()
+        await store.register("t", instance())
+        with pytest.raises(InvalidInstance):
+            await store.amend("t", instance().id, refuse)
+        with pytest.raises(InstanceGone):
+            await store.amend("t", "0123456789abcdef", lambda one: one)
+        assert store.view("t").feed.revision == 1
+
+    async def test_an_amendment_out_of_service_and_back(self, kit: Kit) -> None:
+        store = kit.make()
+        await store.register("t", instance())
+        await store.amend("t", instance().id, lambda _: instance(status="OUT_OF_SERVICE"))
+        kit.advance(30.5)
+        assert await store.expire() == 0
+        await store.amend("t", instance().id, lambda _: instance())
+        kit.advance(30.5)
+        assert await store.expire() == 1
+
+    async def test_an_extension_is_kept_and_not_shown(self, kit: Kit) -> None:
+        store = kit.make()
+        extended = msgspec.structs.replace(instance(), extension=msgspec.Raw(b'{"hostName":"a"}'))
+        await store.register("t", extended)
+        lease = store.view("t").get(instance().id)
+        assert lease is not None
+        assert lease.instance == extended
+        assert lease.shown().extension is msgspec.UNSET
+        assert b"hostName" not in lease.json()
+        assert all(
+            change.instance is not None and change.instance.extension is msgspec.UNSET
+            for change in await changes(store, "t")
+        )
+
+    async def test_what_is_gone_is_told_with_what_it_was(self, kit: Kit) -> None:
+        store = kit.make()
+        heard: list[Change | None] = []
+        await store.register("t", instance())
+        store.view("t").feed.on_change(heard.append)
+        await store.remove("t", instance().id)
+        assert [change and change.last for change in heard] == [instance()]
+
     async def test_tenants_do_not_see_each_other(self, kit: Kit) -> None:
         store = kit.make()
         await store.register("t", instance(ttl=10))
@@ -229,5 +285,6 @@ class RegistryStoreSuite:
 
     async def test_another_memory_is_another_epoch(self, kit: Kit) -> None:
         one = kit.make()
+        await one.register("t", instance())
         assert one.epoch
         assert "." not in one.epoch

@@ -12,6 +12,8 @@ from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
 from amalgam8.controller.store import Store
 from amalgam8.controller.tenants import Tenants
+from amalgam8.web.app import Api
+from amalgam8.web.auth import Auth
 from amalgam8.web.serve import bind, serving
 
 
@@ -28,7 +30,8 @@ class Clock:
 class Controller:
     """What a test holds of a running controller."""
 
-    def __init__(self, http: Http, tenants: Tenants, metrics: Metrics, port: int) -> None:
+    def __init__(self, http: Http, tenants: Tenants, metrics: Metrics, port: int, app: Api) -> None:
+        self.app = app
         self.http = http
         self.client = ControllerClient(http)
         self.tenants = tenants
@@ -42,6 +45,8 @@ async def running(
     *,
     now: Callable[[], float] = time.time,
     clock: Callable[[], float] = time.monotonic,
+    auth: Auth | None = None,
+    require_https: bool = False,
     catalogue: Catalogue | None = None,
 ) -> AsyncIterator[Controller]:
     metrics = Metrics()
@@ -50,10 +55,12 @@ async def running(
     )
     await tenants.open()
     metrics.watch(tenants, clock)
-    app = controller_api(tenants, metrics, clock, catalogue=catalogue)
+    app = controller_api(
+        tenants, metrics, auth or Auth(), clock, require_https=require_https, catalogue=catalogue
+    )
     async with serving(app, bind("127.0.0.1", 0, "api_port")) as port:
         http = Http(f"http://127.0.0.1:{port}", connections=64)
         try:
-            yield Controller(http, tenants, metrics, port)
+            yield Controller(http, tenants, metrics, port, app)
         finally:
             await http.close()

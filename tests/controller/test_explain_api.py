@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 
 from amalgam8.clients.http import Http, Refusal
-from amalgam8.clients.registry import Registration, RegistryClient
+from amalgam8.clients.registry import Registration
 from amalgam8.controller.catalogue import Catalogue
 from amalgam8.model.caller import caller
 from amalgam8.model.instance import Endpoint
 from amalgam8.model.schema import rule_schema
 from tests.controller.rules import delay, document
 from tests.controller.serving import Controller, running
-from tests.controller.test_catalogue import until
 from tests.registry import kit
 
 JASON = {"Cookie": "user=jason"}
@@ -56,14 +55,12 @@ async def test_a_call_is_explained() -> None:
 
 async def test_instances_come_from_the_registry() -> None:
     async with kit.running() as registry:
-        catalogue = Catalogue(lambda: 0.0)
-        http = Http(f"http://127.0.0.1:{registry.port}")
+        catalogue = Catalogue(lambda: 0.0, lambda _: Http(f"http://127.0.0.1:{registry.port}"))
         async with running(catalogue=catalogue) as controller, asyncio.TaskGroup() as tasks:
             granted = await registry.client.register(
                 Registration("reviews", Endpoint("http", "10.0.0.1:1"), 60, tags=("v1",))
             )
-            task = tasks.create_task(catalogue.follow("default", RegistryClient(http).watch()))
-            await until(lambda: bool(catalogue.groups("default")))
+            task = tasks.create_task(catalogue.run())
             await controller.client.create([document(id="r", version="v2")])
             found = await asked(controller)
             assert found["versions"][0]["refusal"] == {
@@ -78,7 +75,6 @@ async def test_instances_come_from_the_registry() -> None:
             unknown = await asked(controller, destination="nobody")
             assert unknown["refusal"]["kind"] == "unknown"
             task.cancel()
-        await http.close()
 
 
 async def test_rules_can_be_supposed_and_left_out() -> None:

@@ -253,7 +253,9 @@ async def test_a_database_in_use(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"database_type": "redis"}, "A8_DATABASE_TYPE: 'redis' is not allowed"),
-        ({"jwt_secret": "s3cret"}, "A8_JWT_SECRET: jwt_secret is not supported yet"),
+        ({"auth_mode": "jwt", "jwt_secret": "s3cret"}, "jwt_secret: (not shown) is shorter than 32 bytes"),
+        ({"auth_mode": "jwt"}, "auth_mode: jwt needs a key"),
+        ({"tls_cert": "/no/such"}, "tls_key: missing, and tls_cert needs it"),
         ({"api_port": "http"}, "A8_API_PORT: 'http' is not allowed"),
     ],
 )

@@ -17,7 +17,7 @@ def test_defaults_are_safe() -> None:
     found = loaded()
     assert (found.listen_host, found.api_port) == ("127.0.0.1", 8080)
     assert (found.database_type, found.database_path.name) == ("sqlite", "controller.db")
-    assert (found.fault_ttl, found.auth_mode) == (3600.0, "none")
+    assert (found.fault_ttl, found.auth_mode) == (3600.0, ("none",))
 
 
 def test_flags_and_environment() -> None:
@@ -44,8 +44,7 @@ def test_known_and_not_built(name: str) -> None:
         ("database_type", "redis", "redis is not supported yet"),
         ("database_type", "kubernetes", "kubernetes is not supported yet"),
         ("database_type", "postgres", "sqlite or memory"),
-        ("auth_mode", "jwt", "jwt is not supported yet"),
-        ("auth_mode", "trusted", "trusted is not supported yet"),
+        ("auth_mode", "oauth", "none, trusted, jwt, or several"),
         ("api_port", "70000", "a port from 1 to 65535"),
         ("fault_ttl", "0", "a duration from 1s"),
         ("database_path", "", "a path"),

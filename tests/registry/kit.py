@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator
 from amalgam8.clients.http import Answer, Http
 from amalgam8.clients.registry import RegistryClient
 from amalgam8.registry.api import Registry
+from amalgam8.registry.history import History
 from amalgam8.registry.memory import MemoryStore
 from amalgam8.registry.metrics import Metrics
 from amalgam8.registry.registration import Ttls
 from amalgam8.registry.store import Happened
 from amalgam8.registry.watch import Watchers
+from amalgam8.web.app import Api
+from amalgam8.web.auth import Auth
 from amalgam8.web.serve import bind, serving
 
 JUST_NOW = 1_900_000_000.0
@@ -23,14 +26,20 @@ class MemoryKit:
     def __init__(self) -> None:
         self.now = 1000.0
         self.happened: list[Happened] = []
+        self.history = History(lambda: JUST_NOW + self.now)
 
-    def make(self, capacity: int = -1) -> MemoryStore:
+    def make(self, capacity: int = -1, freeze_limit: float = 0) -> MemoryStore:
         return MemoryStore(
             capacity=capacity,
+            freeze_limit=freeze_limit,
             clock=lambda: self.now,
             wall=lambda: JUST_NOW + self.now,
-            observe=self.happened.append,
+            observe=self._observe,
         )
+
+    def _observe(self, event: Happened) -> None:
+        self.happened.append(event)
+        self.history.happened(event)
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
@@ -39,7 +48,10 @@ class MemoryKit:
 class Running:
     """A served registry and clients of it."""
 
-    def __init__(self, port: int, http: Http, kit: MemoryKit, store: MemoryStore, watchers: Watchers) -> None:
+    def __init__(
+        self, port: int, http: Http, kit: MemoryKit, store: MemoryStore, watchers: Watchers, app: Api
+    ) -> None:
+        self.app = app
         self.port = port
         self.http = http
         self.kit = kit
@@ -60,18 +72,29 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    *, capacity: int = -1, watchers_limit: int = 100, ttls: Ttls | None = None, port: int = 0
+    *,
+    capacity: int = -1,
+    watchers_limit: int = 100,
+    ttls: Ttls | None = None,
+    port: int = 0,
+    auth: Auth | None = None,
+    token: str = "",
+    require_https: bool = False,
+    freeze_limit: float = 0,
 ) -> AsyncIterator[Running]:
     """Serve a registry inside the block."""
     kit = MemoryKit()
-    store = kit.make(capacity)
+    store = kit.make(capacity, freeze_limit)
     watchers = Watchers(store, watchers_limit)
     metrics = Metrics()
-    metrics.watch(store, watchers)
-    app = Registry(store, ttls or Ttls(), watchers, metrics, clock=lambda: kit.now).application()
+    metrics.watch(store, watchers, tuple, kit.history)
+    registry = Registry(
+        store, ttls or Ttls(), watchers, metrics, auth or Auth(), history=kit.history, clock=lambda: kit.now
+    )
+    app = registry.application(require_https=require_https)
     async with serving(app, bind("127.0.0.1", port, "api_port")) as bound:
-        http = Http(f"http://127.0.0.1:{bound}", timeout=10)
+        http = Http(f"http://127.0.0.1:{bound}", token, timeout=10)
         try:
-            yield Running(bound, http, kit, store, watchers)
+            yield Running(bound, http, kit, store, watchers, app)
         finally:
             await http.close()

@@ -193,3 +193,20 @@ async def test_requests_at_once_are_all_answered() -> None:
         answers = await asyncio.gather(*(one(number) for number in range(1, 201)))
         assert {answer.status for answer in answers} == {201}
         assert len((await registry.ask("GET", "/api/v1/instances")).json()["instances"]) == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/api/v1/instances", "GET, POST"),
+        ("/api/v1/instances/x", "DELETE, GET"),
+        ("/api/v1/heartbeats", "PUT"),
+        ("/uptime", "GET"),
+    ],
+)
+async def test_a_405_says_what_is_allowed(path: str, allowed: str) -> None:
+    async with running() as registry:
+        answer = await registry.ask("PATCH", path)
+        missing = await registry.ask("PATCH", "/nope")
+    assert (answer.status, answer.headers["allow"]) == (405, allowed)
+    assert "allow" not in missing.headers

@@ -35,9 +35,9 @@ def test_looking_at_nothing_due_touches_nothing() -> None:
     for one in leases:
         queue.put(one)
     for one in leases:
-        one.renew(9, 0)
+        one.renew(6, 0)
     held = list(queue._heap)
-    assert list(queue.lapsed(10.0)) == []
+    assert list(queue.lapsed(6.5)) == []
     assert queue._heap == held
 
 
@@ -78,3 +78,20 @@ def test_exactly_the_lapsed_come_out_whatever_came_before(script: list[tuple[str
             one.replace(instance(port=port, ttl=number if what == "short" else number + 40, status=status))
             queue.put(one)
         assert len(queue) <= 2 * len(live) + 130
+
+
+def test_who_is_late_is_counted_for_each_tenant() -> None:
+    queue = LapseQueue()
+    leases = [lease(port=port) for port in range(10)]
+    other = Lease("other", instance(port=99), 0.0, 0.0)
+    for one in (*leases, other):
+        queue.put(one)
+    assert queue.lapsed(20.0) == []
+    assert queue.late("t") == 0
+    assert queue.lapsed(20.1) == []
+    assert (queue.late("t"), queue.late("other"), queue.late("nobody")) == (10, 1, 0)
+    leases[0].renew(20.1, 0)
+    queue.on_time(leases[0])
+    queue.on_time(leases[1])
+    queue.on_time(leases[1])
+    assert queue.late("t") == 8

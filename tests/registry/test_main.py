@@ -74,14 +74,20 @@ async def test_help_names_every_setting_and_its_default() -> None:
     [
         (["--default-ttl", "1h"], {}, "a8registry: default_ttl: 1h is not allowed"),
         ([], {"A8_API_PORT": "http"}, "a8registry: A8_API_PORT: 'http' is not allowed"),
-        ([], {"A8_STORE": "redis"}, "redis is not supported yet"),
-        ([], {"A8_FS_CATALOG": "folder"}, "a8registry: A8_FS_CATALOG: fs_catalog is not supported yet"),
+        ([], {"A8_STORE": "redis"}, "store_address: missing"),
+        ([], {"A8_STORE": "redis", "A8_STORE_ADDRESS": "redis://:hush@h"}, "store_password"),
+        ([], {"A8_CATALOG": "nosuch"}, "a8registry: catalog: there is no catalogue named 'nosuch'"),
         (
             ["--listen-host", "no.such.host.invalid", "--api-port", "0"],
             {},
             "a8registry: api_port: port 0 on no.such",
         ),
         (["extra"], {}, "unexpected argument"),
+        (["--auth-mode", "jwt"], {"A8_JWT_SECRET": "short"}, "jwt_secret: (not shown) is shorter than 32"),
+        (["--auth-mode", "jwt"], {"A8_JWT_JWKS": "/no/such"}, "jwt_jwks: cannot read /no/such"),
+        (["--auth-mode", "saml"], {}, "--auth_mode: 'saml' is not allowed"),
+        (["--tls-key", "/no/such"], {}, "tls_cert: missing, and tls_key needs it"),
+        (["--tls-cert", "/no/such", "--tls-key", "/no/such"], {}, "tls_cert: cannot read /no/such"),
     ],
 )
 async def test_a_wrong_setting_is_one_line_and_code_2(

@@ -2,6 +2,7 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from amalgam8.catalogs.following import State
 from amalgam8.registry.metrics import METRICS, WATCH_ROUTE, Metrics
 from amalgam8.registry.store import Happened
 from amalgam8.registry.watch import Watchers
@@ -22,7 +23,8 @@ def shown(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], flo
 async def test_everything_shown_stands_in_the_table_with_its_labels() -> None:
     metrics = Metrics()
     store = MemoryKit().make()
-    metrics.watch(store, Watchers(store))
+    states = [State("file", False, "t.yaml: line 1", 2.5, 3, 0, 0, 7)]
+    metrics.watch(store, Watchers(store), lambda: states)
     await store.register("t", instance())
     metrics.served(Served("GET", "/uptime", 200, 0.01))
     metrics.happened(Happened("t", "registered", "a", "1"))
@@ -33,8 +35,13 @@ async def test_everything_shown_stands_in_the_table_with_its_labels() -> None:
         base = re.sub("_(bucket|sum|count)$", "", name)
         seen.add(base)
         assert {label for label, _ in labels} - {"le"} == set(METRICS[base][1])
-        assert "tenant" in METRICS[base][1]
+        assert "tenant" in METRICS[base][1] or "catalog" in METRICS[base][1]
     assert seen == set(METRICS)
+    of_file = (("catalog", "file"),)
+    assert shown(metrics)["a8_registry_catalog_readable", of_file] == 0
+    assert shown(metrics)["a8_registry_catalog_age_seconds", of_file] == 2.5
+    assert shown(metrics)["a8_registry_catalog_failures", of_file] == 7
+    assert b"t.yaml" not in metrics.show()
 
 
 async def test_gauges_follow_the_store() -> None:

@@ -106,7 +106,7 @@ def test_fields_are_checked_first() -> None:
         ("ttl,ttl", ["id", "endpoint", "ttl"]),
         ("links", ["id", "endpoint"]),
         ("metadata,tags", ["id", "endpoint", "metadata", "tags"]),
-        (",".join(FIELDS), list(Instance.__struct_fields__)),
+        (",".join(FIELDS), [name for name in Instance.__struct_fields__ if name != "extension"]),
     ],
 )
 def test_projection(text: str, shown: list[str]) -> None:

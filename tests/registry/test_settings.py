@@ -35,11 +35,11 @@ def test_flag_beats_environment() -> None:
         (["--min-ttl", "1500ms"], "min_ttl: 1.5s is not a whole number"),
         (["--min-ttl", "0"], "--min_ttl: '0' is not allowed"),
         (["--namespace-capacity", "-2"], "--namespace_capacity: '-2' is not allowed"),
-        (["--store", "redis"], "redis is not supported yet"),
+        (["--store", "redis"], "store_address: missing"),
+        (["--store", "redis", "--store-address", "http://x"], "allowed: host:port"),
+        (["--store-address", "x"], "for store redis only"),
         (["--store", "disk"], "allowed: inmem"),
-        (["--auth-mode", "jwt"], "jwt is not supported yet"),
-        (["--auth-mode", "trusted"], "trusted is not supported yet"),
-        (["--auth-mode", "trusted,jwt"], "is not allowed"),
+        (["--auth-mode", "oauth"], "none, trusted, jwt, or several"),
         (["--api-port", "65536"], "--api_port: '65536' is not allowed"),
         (["--color", "red"], "no such flag"),
     ],
@@ -49,6 +49,12 @@ def test_a_wrong_value_is_named(argv: list[str], says: str) -> None:
         read(*argv)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_password_in_the_wrong_place_is_not_repeated() -> None:
+    with pytest.raises(InvalidSetting, match="store_password") as caught:
+        read("--store", "redis", A8_STORE_ADDRESS="redis://:hush@store")
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", REFUSED)

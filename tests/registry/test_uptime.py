@@ -1,6 +1,7 @@
 import pytest
 
-from amalgam8.registry.uptime import go_duration, uptime
+from amalgam8.catalogs.following import State
+from amalgam8.registry.uptime import UNREAD_FOR, go_duration, uptime
 from tests.contracts.registry_store import instance
 from tests.registry.kit import MemoryKit
 
@@ -34,4 +35,32 @@ async def test_totals_and_no_tenant() -> None:
     assert {"load_1m", "load_5m", "load_15m", "build_version", "build_revision", "build_date"} <= set(
         properties
     )
+    assert "secret" not in str(document)
+
+
+@pytest.mark.parametrize(
+    ("healthy", "age", "up", "well"),
+    [
+        (True, 5.0, 9000.0, True),
+        (False, UNREAD_FOR, 9000.0, True),
+        (False, UNREAD_FOR + 1, 9000.0, False),
+        (False, None, 5.0, True),
+        (False, None, UNREAD_FOR + 1, False),
+    ],
+)
+def test_a_catalogue_is_well_while_its_data_are_young(
+    healthy: bool, age: float | None, up: float, well: bool
+) -> None:
+    state = State("eureka-2", healthy, "secret.yaml is broken", age, 7, 1, 2, 3)
+    document = uptime(MemoryKit().make(), up, [state])
+    assert set(document) == {"UPTIME", "EXPIRY", "CATALOG_EUREKA-2"}
+    assert document["CATALOG_EUREKA-2"]["healthy"] is well
+    assert document["CATALOG_EUREKA-2"]["properties"] == {
+        "readable": healthy,
+        "age": age,
+        "instances": 7,
+        "hidden": 1,
+        "refused": 2,
+        "failures": 3,
+    }
     assert "secret" not in str(document)

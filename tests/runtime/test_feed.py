@@ -151,3 +151,13 @@ async def test_a_reset_sends_everybody_for_a_snapshot(clock: Clock) -> None:
     feed.append(2, "b")
     await clock.publish(feed)
     assert feed.since(1) == (2, ["b"])
+
+
+async def test_those_who_hear_are_told_each_change_and_a_reset() -> None:
+    feed: Feed[str] = Feed()
+    heard: list[str | None] = []
+    feed.on_change(heard.append)
+    feed.append(1, "a")
+    feed.append(2, "b")
+    feed.reset(9)
+    assert heard == ["a", "b", None]

@@ -58,7 +58,7 @@ async def ended(running: Sidecar) -> int:
     ("argv", "code", "words"),
     [
         ((), 2, "a8sidecar: nothing to do"),
-        (("--proxy-adapter=nginx",), 2, "nginx is not supported yet"),
+        (("--proxy-adapter=haproxy",), 2, "envoy or nginx"),
         (("--no-such",), 2, "no such flag"),
         (("no-such-program",), 2, "no-such-program is not there"),
         (("--state-dir=/proc/nowhere", "true"), 2, "state_dir: /proc/nowhere cannot be written"),

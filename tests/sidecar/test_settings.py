@@ -58,7 +58,7 @@ def test_the_original_file_is_read(tmp_path: Path) -> None:
         (("--endpoint-port=65536",), "a whole number from 1 to 65535"),
         (("--endpoint-type=ftp",), "http or https or tcp or udp or user"),
         (("--registry-url=localhost:80",), "an http or https URL"),
-        (("--proxy-adapter=nginx",), "nginx is not supported yet"),
+        (("--proxy-adapter=haproxy",), "envoy or nginx"),
         (("--discovery-adapter=kubernetes",), "kubernetes is not supported yet"),
         (("--discovery-adapter=eureka",), "eureka is not supported yet"),
         (("--rules-adapter=kubernetes",), "kubernetes is not supported yet"),

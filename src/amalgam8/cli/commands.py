@@ -212,6 +212,11 @@ COMMANDS: dict[str, Command] = {
         "Print the script that lets a shell complete commands, flags, services and rules.",
         ("completion bash > ~/.a8ctl-completion.bash", "completion fish | source"),
     ),
+    "token": Command(
+        "token:make",
+        "Make a token for a tenant and print it.",
+        ("token --tenant blue --ttl 24h", "token --tenant admin --key-file private.pem"),
+    ),
     "up": Command(
         "up:up",
         "Run a mesh: registry, controller, gateway, and each app with its sidecar.",

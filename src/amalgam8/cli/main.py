@@ -175,7 +175,11 @@ def _global(
         "context": context,
     }
     # What manages contexts must work where the one in use does not.
-    late = ctx.invoked_subcommand.startswith("context-") or ctx.invoked_subcommand in ("completion", "up")
+    late = ctx.invoked_subcommand.startswith("context-") or ctx.invoked_subcommand in (
+        "completion",
+        "token",
+        "up",
+    )
     ctx.obj = Target(debug=debug) if late else target_from(given, debug=debug)
 
 

@@ -14,7 +14,7 @@ from amalgam8.cli.mesh import read_mesh
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.runtime.kinds import choice
 
-PROXY = choice("envoy", later=("nginx",))
+PROXY = choice("envoy", "nginx")
 
 
 def up(
@@ -32,7 +32,9 @@ def up(
     gateway_port: Annotated[
         int, typer.Option(min=1, max=65535, metavar="PORT", help="Where calls from outside the mesh go in.")
     ] = 32000,
-    proxy: Annotated[str, typer.Option(metavar="PROXY", help="The proxy of every sidecar: envoy.")] = "envoy",
+    proxy: Annotated[
+        str, typer.Option(metavar="PROXY", help="The proxy of every sidecar: envoy or nginx.")
+    ] = "envoy",
     state_dir: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Keep rules and state here; without it they end with the mesh."),

@@ -30,8 +30,8 @@ from amalgam8.model.rule import Rule
 from amalgam8.model.rule_reader import read_document, read_list, read_rules
 from amalgam8.model.schema import rule_schema
 from amalgam8.web.app import Api, json_response
+from amalgam8.web.auth import Auth
 from amalgam8.web.errors import controller_style
-from amalgam8.web.tenant import tenant_of
 
 BODY_LIMIT = 1024 * 1024
 FILTERS = ("id", "tag", "destination")
@@ -40,16 +40,23 @@ FILTER_LIMIT = 1000
 
 
 def controller_api(
-    tenants: Tenants, metrics: Metrics, clock: Callable[[], float], *, catalogue: Catalogue | None = None
+    tenants: Tenants,
+    metrics: Metrics,
+    auth: Auth,
+    clock: Callable[[], float],
+    *,
+    require_https: bool = False,
+    catalogue: Catalogue | None = None,
 ) -> Api:
     """The application. ``clock`` (s, steady) is for the age of what sidecars report.
 
-    Without a ``catalogue`` no instances are known.
+    With ``require_https`` it is served over secure connections only. Without a ``catalogue`` no instances
+    are known.
     """
     writer = Writer(tenants, clock)
-    rules = RulesApi(tenants, writer)
-    history = HistoryApi(tenants, writer)
-    sidecars = SidecarsApi(tenants, metrics, clock)
+    rules = RulesApi(tenants, writer, auth)
+    history = HistoryApi(tenants, writer, auth)
+    sidecars = SidecarsApi(tenants, metrics, auth, clock)
 
     async def health(_request: Request) -> Response:
         return json_response(None)
@@ -59,8 +66,8 @@ def controller_api(
     async def show_schema(_request: Request) -> Response:
         return Response(schema, media_type="application/schema+json")
 
-    async def show_metrics(_request: Request) -> Response:
-        return Response(metrics.show(), headers={"content-type": CONTENT_TYPE})
+    async def show_metrics(request: Request) -> Response:
+        return Response(metrics.show(auth.sees(request)), headers={"content-type": CONTENT_TYPE})
 
     routes = [
         Route("/health", health),
@@ -72,7 +79,7 @@ def controller_api(
         Route("/v1/sidecars/{id}", sidecars.report, methods=["PUT"]),
         Route("/v1/rules/{id}/status", rules.status),
         *history.routes(),
-        *ExplainApi(tenants, catalogue or Catalogue(clock)).routes(),
+        *ExplainApi(tenants, catalogue or Catalogue(clock), auth).routes(),
     ]
     for name, kind in (("routes", "route"), ("actions", "action")):
         of_kind = cast("Kind", kind)
@@ -89,6 +96,7 @@ def controller_api(
         style=controller_style,
         body_limit=BODY_LIMIT,
         larger_bodies={IMPORT_ROUTE: IMPORT_LIMIT, APPLY_ROUTE: APPLY_LIMIT},
+        https_only=("/",) if require_https else (),
         served=metrics.served,
     )
 
@@ -101,13 +109,14 @@ class Listing(msgspec.Struct, frozen=True):
 class RulesApi:
     """Handlers of everything under ``/v1/rules``."""
 
-    def __init__(self, tenants: Tenants, writer: Writer) -> None:
+    def __init__(self, tenants: Tenants, writer: Writer, auth: Auth) -> None:
         self._tenants = tenants
         self._writer = writer
+        self._auth = auth
 
     async def any(self, request: Request) -> Response:
         """``/v1/rules``, whatever the method."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         if request.method == "GET":
             return _listing(tenant.mirror.book, _selection(request))
         if request.method == "DELETE":
@@ -127,7 +136,7 @@ class RulesApi:
 
     async def by_destination(self, kind: Kind, request: Request) -> Response:
         """``GET /v1/rules/routes`` and ``…/actions``."""
-        book = (await self._tenants.get(tenant_of(request))).mirror.book
+        book = (await self._tenants.get(self._auth.tenant_of(request))).mirror.book
         services: dict[str, list[Rule]] = {}
         for rule in rulebook.select(book, _selection(request, kind)):
             services.setdefault(rule.destination, []).append(rule)
@@ -135,7 +144,7 @@ class RulesApi:
 
     async def of_destination(self, kind: Kind, request: Request) -> Response:
         """``/v1/rules/routes/{destination}`` and ``…/actions/…``, whatever the method."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         destination = request.path_params["destination"]
         selection = Selection(destinations=(destination,), kind=kind)
         if request.method == "GET":
@@ -158,7 +167,7 @@ class RulesApi:
 
     async def status(self, request: Request) -> Response:
         """``GET /v1/rules/{id}/status``: where the rule is applied."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         found = tenant.ledger.status(request.path_params["id"], self._writer.moment())
         return json_response(found, headers=etag(tenant.mirror.book.revision))
 

@@ -28,7 +28,7 @@ from amalgam8.routing.compile import compile  # noqa: A004 - the field's own wor
 from amalgam8.routing.explain import Call, World, explain
 from amalgam8.routing.plan import DestinationPlan
 from amalgam8.web.app import json_response
-from amalgam8.web.tenant import tenant_of
+from amalgam8.web.auth import Auth
 
 WITH_LIMIT = 500
 """Rules that a question may suppose, and ids that it may leave out."""
@@ -50,20 +50,21 @@ class Question(msgspec.Struct, frozen=True):
 class ExplainApi:
     """Handlers of ``/v1/explain``."""
 
-    def __init__(self, tenants: Tenants, catalogue: Catalogue) -> None:
+    def __init__(self, tenants: Tenants, catalogue: Catalogue, auth: Auth) -> None:
         self._tenants = tenants
         self._catalogue = catalogue
+        self._auth = auth
 
     def routes(self) -> list[BaseRoute]:
         return [Route("/v1/explain", self.explain, methods=["POST"])]
 
     async def explain(self, request: Request) -> Response:
         """``POST /v1/explain``."""
-        name = tenant_of(request)
+        name = self._auth.tenant_of(request)
         question = read_question(await request.body())
         tenant = await self._tenants.get(name)
+        groups = await self._catalogue.groups(name)
         book, plans = tenant.mirror.book, tenant.plans
-        groups = self._catalogue.groups(name)
         if question.supposes:
             change = self._tenants.try_out(tenant, question_change(question))
             around = supposed(apply(book, change) if change else book, question.caller, groups)

@@ -20,7 +20,7 @@ from amalgam8.controller.terms import Body, Writer, check_query, etag, terms_of
 from amalgam8.model.errors import InvalidJson, InvalidQuery, RevisionNotFound
 from amalgam8.model.rule_reader import read_document, read_list
 from amalgam8.web.app import json_response
-from amalgam8.web.tenant import tenant_of
+from amalgam8.web.auth import Auth
 
 PAGE = 50
 PAGE_LIMIT = 500
@@ -46,9 +46,10 @@ class Page(msgspec.Struct, frozen=True):
 class HistoryApi:
     """Handlers of ``/v1/history``, ``rollback``, ``confirm``, ``apply``, ``export`` and ``import``."""
 
-    def __init__(self, tenants: Tenants, writer: Writer) -> None:
+    def __init__(self, tenants: Tenants, writer: Writer, auth: Auth) -> None:
         self._tenants = tenants
         self._writer = writer
+        self._auth = auth
 
     def routes(self) -> list[BaseRoute]:
         return [
@@ -63,7 +64,7 @@ class HistoryApi:
 
     async def page(self, request: Request) -> Response:
         """``GET /v1/history?limit=&before=``."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         limit = _number(request.query_params.get("limit", str(PAGE)), "limit")
         before = request.query_params.get("before")
         if not 1 <= limit <= PAGE_LIMIT:
@@ -78,7 +79,7 @@ class HistoryApi:
 
     async def one(self, request: Request) -> Response:
         """``GET /v1/history/{revision}``: with the difference."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         revision = _number(request.path_params["revision"], "the revision")
         found = await self._tenants.history(tenant, revision + 1, 1)
         if not found or found[0].revision != revision:
@@ -90,7 +91,7 @@ class HistoryApi:
 
     async def rollback(self, request: Request) -> Response:
         """``POST /v1/rollback {"revision": N}``."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         revision = _revision(await request.body())
         wait = check_query(request)
         change = await self._tenants.rollback(tenant, revision, terms_of(request))
@@ -98,7 +99,7 @@ class HistoryApi:
 
     async def confirm(self, request: Request) -> Response:
         """``POST /v1/confirm {"revision": N}``."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         revision = _revision(await request.body())
         return await self._writer.write(
             request, tenant, lambda book, write: undo.confirm(book, revision, write), _done
@@ -106,7 +107,7 @@ class HistoryApi:
 
     async def apply(self, request: Request) -> Response:
         """``PUT /v1/apply?dry_run=&prune=&tag=``."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         known = ("dry_run", "prune", "tag")
         wait = check_query(request, known)
         tags = request.query_params.getlist("tag")
@@ -124,13 +125,13 @@ class HistoryApi:
 
     async def export(self, request: Request) -> Response:
         """``GET /v1/export``."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         book, log = await self._tenants.whole(tenant)
         return json_response(archive.pack(book, log), headers=etag(book.revision))
 
     async def restore(self, request: Request) -> Response:
         """``PUT /v1/import``."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         book, log = archive.unpack(await request.body())
         await self._tenants.restore(tenant, book, log)
         return json_response(

@@ -4,10 +4,10 @@ import asyncio
 import time
 
 from amalgam8.clients.http import Http
-from amalgam8.clients.registry import RegistryClient
+from amalgam8.clients.tls import client_context
 from amalgam8.controller import lapse, roster
 from amalgam8.controller.api import controller_api
-from amalgam8.controller.catalogue import Catalogue
+from amalgam8.controller.catalogue import Catalogue, Connect, whose
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
 from amalgam8.controller.settings import REFUSED, ControllerSettings
@@ -16,8 +16,9 @@ from amalgam8.controller.store import Store
 from amalgam8.controller.tenants import Tenants
 from amalgam8.runtime.logs import Log
 from amalgam8.runtime.service import run
+from amalgam8.web.auth import ADMIN, NAMESPACE_HEADER
 from amalgam8.web.serve import bind, serving
-from amalgam8.web.tenant import DEFAULT
+from amalgam8.web.settings import auth_of, tls_of
 
 _log = Log("controller")
 
@@ -31,8 +32,9 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
     """Serve until cancelled.
 
     Raises:
-        InvalidSetting: the port or the database cannot be used.
+        InvalidSetting: the port, the database, a key or a certificate cannot be used.
     """
+    auth, tls, connect = auth_of(settings), tls_of(settings), connecting(settings)
     listener = bind(settings.listen_host, settings.api_port, "api_port")
     try:
         store = await _open(settings)
@@ -41,13 +43,19 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
             tenants = Tenants(store, settings.fault_ttl, wrote=metrics.wrote, compiled=metrics.compiled)
             await tenants.open()
             metrics.watch(tenants, time.monotonic)
-            catalogue = Catalogue(time.monotonic)
-            app = controller_api(tenants, metrics, time.monotonic, catalogue=catalogue)
-            async with asyncio.TaskGroup() as tasks, serving(app, listener) as port:
+            catalogue = Catalogue(time.monotonic, connect)
+            app = controller_api(
+                tenants,
+                metrics,
+                auth,
+                time.monotonic,
+                require_https=settings.require_https,
+                catalogue=catalogue,
+            )
+            async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
                 tasks.create_task(lapse.follow(tenants))
                 tasks.create_task(roster.follow(tenants))
-                if settings.registry_url:
-                    tasks.create_task(_follow_registry(settings, catalogue))
+                tasks.create_task(catalogue.run())
                 _log.info(
                     "serving",
                     host=settings.listen_host,
@@ -63,13 +71,23 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
     return 0
 
 
-async def _follow_registry(settings: ControllerSettings, catalogue: Catalogue) -> None:
-    """Keep the instances of the one tenant that there is."""
-    registry = Http(settings.registry_url, settings.registry_token)
-    try:
-        await catalogue.follow(DEFAULT, RegistryClient(registry).watch())
-    finally:
-        await registry.close()
+def connecting(settings: ControllerSettings) -> Connect:
+    """How the instances of a tenant are seen: not at all without a registry, and by whom its token is for.
+
+    Raises:
+        InvalidSetting: certificates that cannot be used.
+    """
+    files = (settings.registry_ca_cert, settings.registry_client_cert, settings.registry_client_key)
+    tls = client_context(*files, prefix="registry_")
+    owner = whose(settings.registry_token)
+
+    def connect(tenant: str) -> Http | None:
+        if not settings.registry_url or owner not in (ADMIN, tenant):
+            return None
+        headers = {NAMESPACE_HEADER: tenant} if owner == ADMIN else {}
+        return Http(settings.registry_url, settings.registry_token, tls=tls, headers=headers)
+
+    return connect
 
 
 async def _open(settings: ControllerSettings) -> Store:

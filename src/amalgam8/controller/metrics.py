@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from amalgam8.controller.fleet import STATES
 from amalgam8.controller.tenants import Tenants, Wrote
 from amalgam8.web.app import Served
+from amalgam8.web.figures import OneTenant
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -68,9 +69,9 @@ class Metrics:
     def sent(self, tenant: str, event: str) -> None:
         self._events.labels(tenant, event).inc()
 
-    def show(self) -> bytes:
-        """The text format of Prometheus."""
-        return generate_latest(self._registry)
+    def show(self, only: str | None = None) -> bytes:
+        """The text format of Prometheus; ``only``: no series of other tenants than this one."""
+        return generate_latest(self._registry if only is None else OneTenant(self._registry, only))
 
     def _counter(self, name: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, METRICS[PREFIX + name], labels, registry=self._registry)

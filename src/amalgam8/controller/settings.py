@@ -3,9 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from amalgam8.runtime import logs
-from amalgam8.runtime.kinds import LISTEN_PORT, PATH, URL, choice, duration, whole
+from amalgam8.runtime.kinds import FILE, PATH, URL, choice, duration, whole
 from amalgam8.runtime.settings import setting
+from amalgam8.web.settings import ServerSettings
 
 _LATER = "is not supported yet"
 
@@ -14,8 +14,6 @@ DEFAULT_PATH = Path("~/.local/state/amalgam8/controller.db")
 REFUSED = {
     name: f"{name} {_LATER}"
     for name in (
-        "jwt_secret",
-        "require_https",
         "database_host",
         "database_username",
         "database_password",
@@ -27,11 +25,9 @@ REFUSED = {
 
 
 @dataclasses.dataclass(frozen=True)
-class ControllerSettings:
+class ControllerSettings(ServerSettings):
     """Durations in seconds."""
 
-    api_port: int = setting(8080, "Port of the REST API and the streams.", LISTEN_PORT)
-    listen_host: str = setting("127.0.0.1", "Address to listen on.")
     database_type: str = setting(
         "sqlite",
         "Where rules are kept: in a file, or in memory until the controller ends.",
@@ -53,11 +49,19 @@ class ControllerSettings:
         "The registry, for explanations to know the instances. None: they tell versions by tags.",
         URL,
     )
-    registry_token: str = setting("", "Sent to the registry as bearer token.", secret=True)
-    auth_mode: str = setting(
-        "none",
-        "Who may use the API: none lets everybody, as the tenant 'default'.",
-        choice("none", later=("trusted", "jwt")),
+    registry_token: str = setting(
+        "",
+        "Sent to the registry as bearer token. An admin's is for every tenant, another one for its own.",
+        secret=True,
     )
-    log_level: str = setting("info", "Least severe log records to write.", logs.LEVEL)
-    log_format: str = setting("text", "Form of log records.", logs.FORMAT)
+    registry_ca_cert: Path | None = setting(  # noqa: RUF009
+        None,
+        "Authorities in PEM that the registry's certificate is checked against. None: the system's.",
+        FILE,
+    )
+    registry_client_cert: Path | None = setting(  # noqa: RUF009
+        None, "Certificate chain in PEM to show where the registry asks for one.", FILE
+    )
+    registry_client_key: Path | None = setting(  # noqa: RUF009
+        None, "Private key of registry_client_cert, in PEM.", FILE
+    )

@@ -21,8 +21,8 @@ from amalgam8.model.errors import InvalidInput, InvalidQuery, InvalidReport
 from amalgam8.model.report import SidecarReport
 from amalgam8.model.stream import PROTOCOL, check_protocol
 from amalgam8.web.app import json_response
+from amalgam8.web.auth import Auth
 from amalgam8.web.sse import EventStream
-from amalgam8.web.tenant import tenant_of
 
 TAGS_LIMIT = 64
 TEXT_LIMIT = 1024
@@ -40,14 +40,15 @@ class Listing(msgspec.Struct, frozen=True):
 class SidecarsApi:
     """Handlers of ``/v1/plan/watch`` and ``/v1/sidecars``. ``clock`` is steady, in seconds."""
 
-    def __init__(self, tenants: Tenants, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(self, tenants: Tenants, metrics: Metrics, auth: Auth, clock: Callable[[], float]) -> None:
+        self._auth = auth
         self._tenants = tenants
         self._metrics = metrics
         self._clock = clock
 
     async def watch(self, request: Request) -> Response:
         """``GET /v1/plan/watch?id=&service=&tags=&protocol=``."""
-        name = tenant_of(request)
+        name = self._auth.tenant_of(request)
         query = request.query_params
         _check_protocol(query.get("protocol", str(PROTOCOL)))
         identity = _identity(query.get("id", ""), InvalidQuery)
@@ -68,7 +69,7 @@ class SidecarsApi:
 
     async def report(self, request: Request) -> Response:
         """``PUT /v1/sidecars/{id}``."""
-        name = tenant_of(request)
+        name = self._auth.tenant_of(request)
         identity = _identity(request.path_params["id"], InvalidReport)
         report = _report(await request.body())
         tenant = await self._tenants.get(name)
@@ -77,7 +78,7 @@ class SidecarsApi:
 
     async def list(self, request: Request) -> Response:
         """``GET /v1/sidecars``."""
-        tenant = await self._tenants.get(tenant_of(request))
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
         return json_response(Listing(tenant.fleet.rows(self._clock(), tenant.plans.plan)))
 
 

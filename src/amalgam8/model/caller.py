@@ -1,4 +1,4 @@
-"""Who is calling: the service and tags of one sidecar, written ``name:tag,tag``."""
+"""Who is calling: the service and tags of one sidecar, written ``name:tag,tag``, and its tenant's name."""
 
 import re
 
@@ -7,6 +7,9 @@ import msgspec
 from amalgam8.model.errors import InvalidInput
 
 NAME_LIMIT = 64
+TENANT_LIMIT = 128
+"""Bytes."""
+
 _FORBIDDEN = re.compile(r"[\s/\x00-\x1f\x7f]")
 
 
@@ -49,4 +52,15 @@ def name_problem(name: str) -> str | None:
         return f"is longer than {NAME_LIMIT} bytes"
     if _FORBIDDEN.search(name):
         return "holds a slash, white space or a control character, so no request could address it"
+    return None
+
+
+def tenant_problem(name: str) -> str | None:
+    """Why nobody could be named so, or None."""
+    if not name:
+        return "is empty"
+    if len(name.encode(errors="replace")) > TENANT_LIMIT:
+        return f"is longer than {TENANT_LIMIT} bytes"
+    if not name.isprintable() or any(letter.isspace() for letter in name):
+        return "holds white space or a character that cannot be shown"
     return None

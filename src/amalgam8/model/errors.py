@@ -9,6 +9,7 @@
     │   ├── InvalidQuery          a query parameter or filter
     │   ├── InvalidReport         a sidecar's status report
     │   ├── InvalidSetting        a flag, variable or file entry
+    │   ├── MissingNamespace      an admin's request that does not say for which tenant it is
     │   └── ProtocolMismatch      the two ends speak different stream protocols
     ├── NotFound                  nothing of that name
     │   ├── RuleNotFound          no rule of that id
@@ -27,10 +28,13 @@
     │   ├── CapacityExceeded      the tenant has as many instances as it may
     │   ├── NotYourSidecar        a report without the key that the sidecar's stream gave
     │   └── NotAuthorized         no token that is known here
-    │       └── MalformedAuthorization  the Authorization header is no bearer token
+    │       ├── MalformedAuthorization  the Authorization header is no bearer token
+    │       └── MissingAuthorization    no token, where one is needed
     ├── Limit                     more than a stated limit
     │   ├── BodyTooLarge          the request's body
     │   ├── TooManyRules          in one request, or in all
+    │   ├── TooManyTenants        one more than this process serves
+    │   ├── TooManyIds            in one request
     │   └── TooManyWatchers       open streams
     └── Unavailable               the other side cannot be used just now; try again
         ├── StoreUnavailable      the database
@@ -104,6 +108,10 @@ class InvalidReport(InvalidInput):
 
 class InvalidSetting(InvalidInput):
     code = "invalid_setting"
+
+
+class MissingNamespace(InvalidInput):
+    code = "missing_namespace_header"
 
 
 class ProtocolMismatch(InvalidInput):
@@ -189,6 +197,10 @@ class MalformedAuthorization(NotAuthorized):
     code = "auth_header_malformed"
 
 
+class MissingAuthorization(NotAuthorized):
+    code = "auth_header_missing"
+
+
 class Limit(A8Error):
     code = "limit"
 
@@ -199,6 +211,14 @@ class BodyTooLarge(Limit):
 
 class TooManyRules(Limit):
     code = "too_many_rules"
+
+
+class TooManyTenants(Limit):
+    code = "too_many_tenants"
+
+
+class TooManyIds(Limit):
+    code = "too_many_ids"
 
 
 class TooManyWatchers(Limit):

@@ -27,7 +27,8 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     """One registered instance; members that are empty are left out of its JSON.
 
     ``ttl`` is in seconds (0: never expires), ``metadata`` any JSON text as it was sent,
-    ``last_heartbeat`` RFC 3339.
+    ``last_heartbeat`` RFC 3339. ``extension`` is what another protocol said of it beyond this, as JSON: a
+    store keeps it, and no answer of this API shows it.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     last_heartbeat: str = ""
     tags: tuple[str, ...] = ()
+    extension: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Address(msgspec.Struct, frozen=True, order=True):

@@ -1,4 +1,5 @@
-"""Leases, and a queue that knows which of them lapse next. Driven by whatever time it is handed.
+"""Leases, and a queue that knows which of them lapse next and how many are late. Driven by whatever
+time it is handed.
 
 A lease lapses once more than its ttl has passed since its last renewal; OUT_OF_SERVICE never does. A
 renewal costs nothing but a note of the time: the queue is looked at only when something is due, and a
@@ -6,12 +7,13 @@ lease that was renewed meanwhile goes back into it. Refuses to read a clock.
 """
 
 import heapq
-from collections.abc import Iterator
+from collections import Counter
 from datetime import UTC, datetime
 
 import msgspec
 
 from amalgam8.model.instance import Instance
+from amalgam8.registry.preservation import LATE_AFTER
 
 NEVER = float("inf")
 
@@ -19,18 +21,20 @@ NEVER = float("inf")
 class Lease:
     """An instance and when it was last heard of.
 
-    ``renewed`` is on the clock of leases, ``heard`` the same moment in Unix seconds.
+    ``renewed`` is on the clock of leases, ``heard`` the same in Unix seconds, ``since`` the first time.
     ``instance`` has no ``last_heartbeat``; ``shown`` and ``json`` put it in.
     """
 
-    __slots__ = ("_json", "heard", "instance", "queued", "renewed", "tenant")
+    __slots__ = ("_json", "heard", "instance", "late", "queued", "renewed", "since", "tenant")
 
     def __init__(self, tenant: str, instance: Instance, renewed: float, heard: float) -> None:
         self.tenant = tenant
         self.instance = instance
         self.renewed = renewed
         self.heard = heard
+        self.since = heard
         self.queued = NEVER
+        self.late = False
         self._json = b""
 
     @property
@@ -39,6 +43,13 @@ class Lease:
         if self.instance.status == "OUT_OF_SERVICE":
             return NEVER
         return self.renewed + self.instance.ttl
+
+    @property
+    def late_from(self) -> float:
+        """When it will have gone too long without a renewal."""
+        if self.instance.status == "OUT_OF_SERVICE":
+            return NEVER
+        return self.renewed + self.instance.ttl * LATE_AFTER
 
     def renew(self, now: float, wall: float) -> None:
         self.renewed = now
@@ -52,7 +63,9 @@ class Lease:
 
     def shown(self) -> Instance:
         """The instance as everybody sees it."""
-        return msgspec.structs.replace(self.instance, last_heartbeat=rfc3339(self.heard))
+        return msgspec.structs.replace(
+            self.instance, last_heartbeat=rfc3339(self.heard), extension=msgspec.UNSET
+        )
 
     def json(self) -> bytes:
         """``shown`` as JSON, made once after each change or renewal."""
@@ -73,17 +86,31 @@ class LapseQueue:
         self._heap: list[tuple[float, int, Lease]] = []
         self._count = 0
         self._stale = 0
+        self._late: Counter[str] = Counter()
+
+    def late(self, tenant: str) -> int:
+        """How many of the tenant's leases are late as of the last ``lapsed``, those taken out included."""
+        return self._late[tenant]
+
+    def on_time(self, lease: Lease) -> None:
+        """A late lease was renewed, or has ended."""
+        if lease.late:
+            lease.late = False
+            self._late[lease.tenant] -= 1
+            if not self._late[lease.tenant]:
+                del self._late[lease.tenant]
 
     def __len__(self) -> int:
         """Entries held, stale ones included: never more than twice the leases and a little."""
         return len(self._heap)
 
     def put(self, lease: Lease) -> None:
-        """Take in a lease, or move it forward; one that lapses later than it is queued stays where it is."""
-        if lease.lapses >= lease.queued:
+        """Take in a lease, or move it forward; one that is due later than it is queued stays where it is."""
+        due = lease.lapses if lease.late else lease.late_from
+        if due >= lease.queued:
             return
         self.drop(lease)
-        lease.queued = lease.lapses
+        lease.queued = due
         self._count += 1
         heapq.heappush(self._heap, (lease.queued, self._count, lease))
 
@@ -98,15 +125,20 @@ class LapseQueue:
             heapq.heapify(self._heap)
             self._stale = 0
 
-    def lapsed(self, now: float) -> Iterator[Lease]:
-        """Take out, earliest first, the leases that have lapsed before ``now``."""
+    def lapsed(self, now: float) -> list[Lease]:
+        """Take out the leases that have lapsed before ``now``, earliest first; note which others are late."""
+        found = []
         while self._heap and self._heap[0][0] < now:
             due, _, lease = heapq.heappop(self._heap)
             if lease.queued != due:
                 self._stale -= 1
                 continue
             lease.queued = NEVER
+            if not lease.late and lease.late_from < now:
+                lease.late = True
+                self._late[lease.tenant] += 1
             if lease.lapses < now:
-                yield lease
+                found.append(lease)
             else:
                 self.put(lease)
+        return sorted(found, key=lambda lease: lease.lapses)

@@ -2,15 +2,19 @@
 
 import asyncio
 
+from amalgam8.catalogs.loader import open_catalogs
 from amalgam8.registry.api import Registry
-from amalgam8.registry.memory import MemoryStore
+from amalgam8.registry.catalogued import CataloguedStore
+from amalgam8.registry.history import History
 from amalgam8.registry.metrics import Metrics
 from amalgam8.registry.settings import REFUSED, RegistrySettings
 from amalgam8.registry.store import Happened, Store
+from amalgam8.registry.stores import opened
 from amalgam8.registry.watch import Watchers
 from amalgam8.runtime.logs import Log
 from amalgam8.runtime.service import run
 from amalgam8.web.serve import bind, serving
+from amalgam8.web.settings import auth_of, tls_of
 
 EXPIRE_EVERY = 0.25
 """Seconds between looks at which leases have lapsed; a look costs nothing where none has."""
@@ -27,35 +31,58 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
     """Serve until cancelled.
 
     Raises:
-        InvalidSetting: the port cannot be listened on.
+        InvalidSetting: the port cannot be listened on; a key, a certificate or a catalogue cannot be used.
     """
+    auth, tls = auth_of(settings), tls_of(settings)
+    chosen = open_catalogs(settings.catalogs)
     listener = bind(settings.listen_host, settings.api_port, "api_port")
     try:
         metrics = Metrics()
 
+        history = History()
+
         def observe(happened: Happened) -> None:
             metrics.happened(happened)
-            if happened.what != "renewed":
-                _log.info(
-                    f"instance {happened.what}",
-                    tenant=happened.tenant,
-                    service=happened.service,
-                    id=happened.id,
-                )
+            history.happened(happened)
+            log(happened)
 
-        store = MemoryStore(capacity=settings.namespace_capacity, observe=observe)
-        watchers = Watchers(store)
-        metrics.watch(store, watchers)
-        app = Registry(store, settings.ttls, watchers, metrics).application()
-        async with asyncio.TaskGroup() as tasks, serving(app, listener) as port:
-            tasks.create_task(expire_for_ever(store))
-            _log.info(
-                "serving", host=settings.listen_host, port=port, store=settings.store, epoch=store.epoch
+        async with opened(
+            settings.store,
+            settings.store_address,
+            settings.store_password,
+            capacity=settings.namespace_capacity,
+            freeze_limit=settings.freeze_limit,
+            observe=observe,
+        ) as leases:
+            store = CataloguedStore(leases, chosen) if chosen else leases
+            states = store.catalogs.states if isinstance(store, CataloguedStore) else tuple
+            watchers = Watchers(store)
+            metrics.watch(store, watchers, states, history)
+            app = Registry(store, settings.ttls, watchers, metrics, auth, states, history).application(
+                require_https=settings.require_https
             )
-            await asyncio.Event().wait()
+            async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
+                tasks.create_task(expire_for_ever(store))
+                if isinstance(store, CataloguedStore):
+                    tasks.create_task(store.catalogs.run())
+                _log.info(
+                    "serving", host=settings.listen_host, port=port, store=settings.store, epoch=store.epoch
+                )
+                await asyncio.Event().wait()
     finally:
         listener.close()
     return 0
+
+
+def log(happened: Happened) -> None:
+    """One line, but for renewals."""
+    of = {"tenant": happened.tenant, "service": happened.service, "id": happened.id}
+    if happened.what in ("frozen", "thawed"):
+        _log.warning(f"expiry {happened.what}", tenant=happened.tenant, reason=happened.reason)
+    elif happened.what != "renewed":
+        _log.info(
+            f"instance {happened.what}", **of, **({"reason": happened.reason} if happened.reason else {})
+        )
 
 
 async def expire_for_ever(store: Store) -> None:

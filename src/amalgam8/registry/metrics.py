@@ -1,18 +1,22 @@
-"""The registry's metrics, in a registry of their own. Every series of a tenant has its name as a label.
+"""The registry's metrics, in a registry of their own. Every series of a tenant has its name as a label; those
+of catalogues are of all tenants together.
 
 Counters are fed by event records of the edges; gauges are read off the store when somebody asks.
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from amalgam8.catalogs.following import State
+from amalgam8.registry.history import History
 from amalgam8.registry.store import Happened, Store
 from amalgam8.registry.watch import Watchers
 from amalgam8.web.app import Served
+from amalgam8.web.figures import OneTenant
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 WATCH_ROUTE = "/api/v1/instances/watch"
@@ -32,12 +36,20 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "a8_registry_lease_events_total": (
         "counter",
         ("tenant", "event"),
-        "What happened to leases: registered, changed, renewed, removed, expired.",
+        "What happened to leases: registered, changed, renewed, removed, expired; frozen and thawed: expiry.",
     ),
     "a8_registry_instances": ("gauge", ("tenant", "status"), "Instances by status."),
     "a8_registry_services": ("gauge", ("tenant",), "Services that have an instance."),
     "a8_registry_revision": ("gauge", ("tenant",), "Changes since the registry began."),
+    "a8_registry_expiry_frozen": ("gauge", ("tenant",), "1 while no lease is ended since many are late."),
     "a8_registry_watchers": ("gauge", ("tenant",), "Watch streams that are open."),
+    "a8_registry_catalog_readable": ("gauge", ("catalog",), "1 while the catalogue can be read, else 0."),
+    "a8_registry_catalog_age_seconds": (
+        "gauge",
+        ("catalog",),
+        "Time since the catalogue was last read; absent before the first time.",
+    ),
+    "a8_registry_catalog_failures": ("gauge", ("catalog",), "How often reading the catalogue has failed."),
 }
 """Name → kind, labels, meaning."""
 
@@ -58,9 +70,15 @@ class Metrics:
         self._request_series: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
         self._event_series: dict[tuple[str, str], Counter] = {}
 
-    def watch(self, store: Store, watchers: Watchers) -> None:
-        """Read gauges off these from now on."""
-        self._registry.register(_Gauges(store, watchers))
+    def watch(
+        self,
+        store: Store,
+        watchers: Watchers,
+        states: Callable[[], Iterable[State]] = tuple,
+        history: History | None = None,
+    ) -> None:
+        """Read gauges off these from now on; ``states`` says how the catalogues are."""
+        self._registry.register(_Gauges(store, watchers, states, history or History()))
 
     def served(self, event: Served) -> None:
         key = (event.tenant, event.method, event.route, event.status)
@@ -79,11 +97,11 @@ class Metrics:
         series = self._event_series.get(key)
         if series is None:
             series = self._event_series[key] = self._events.labels(event.tenant, event.what)
-        series.inc()
+        series.inc(event.count)
 
-    def show(self) -> bytes:
-        """The text format of Prometheus."""
-        return generate_latest(self._registry)
+    def show(self, only: str | None = None) -> bytes:
+        """The text format of Prometheus; ``only``: no series of other tenants than this one."""
+        return generate_latest(self._registry if only is None else OneTenant(self._registry, only))
 
     def _counter(self, name: str) -> Counter:
         _, labels, meaning = METRICS[name]
@@ -91,9 +109,13 @@ class Metrics:
 
 
 class _Gauges(Collector):
-    def __init__(self, store: Store, watchers: Watchers) -> None:
+    def __init__(
+        self, store: Store, watchers: Watchers, states: Callable[[], Iterable[State]], history: History
+    ) -> None:
+        self._history = history
         self._store = store
         self._watchers = watchers
+        self._states = states
 
     def describe(self) -> list[Metric]:
         return []
@@ -101,7 +123,9 @@ class _Gauges(Collector):
     def collect(self) -> Iterator[Metric]:
         instances, services = _gauge("a8_registry_instances"), _gauge("a8_registry_services")
         revision, watchers = _gauge("a8_registry_revision"), _gauge("a8_registry_watchers")
+        frozen = _gauge("a8_registry_expiry_frozen")
         for tenant in list(self._store.tenants()):
+            frozen.add_metric([tenant], tenant in self._history.frozen)
             view = self._store.view(tenant)
             statuses = Tally(lease.instance.status for lease in view)
             for status in sorted({"UP", *statuses}):
@@ -109,7 +133,17 @@ class _Gauges(Collector):
             services.add_metric([tenant], len(view.services()))
             revision.add_metric([tenant], view.feed.revision)
             watchers.add_metric([tenant], self._watchers.count(tenant))
-        yield from (instances, services, revision, watchers)
+        yield from (instances, services, revision, watchers, frozen, *self._of_catalogs())
+
+    def _of_catalogs(self) -> Iterator[Metric]:
+        readable, failures = _gauge("a8_registry_catalog_readable"), _gauge("a8_registry_catalog_failures")
+        age = _gauge("a8_registry_catalog_age_seconds")
+        for state in self._states():
+            readable.add_metric([state.name], state.healthy)
+            failures.add_metric([state.name], state.failures)
+            if state.age is not None:
+                age.add_metric([state.name], state.age)
+        yield from (readable, age, failures)
 
 
 def _gauge(name: str) -> GaugeMetricFamily:

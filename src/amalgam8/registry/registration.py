@@ -1,27 +1,20 @@
 """Reads and checks the body of a registration. Pure.
 
 Wire format: ``POST /api/v1/instances`` (``docs/reference/registry-api.md``). As the original's, member
-names match in any case and unknown members are ignored. Refuses, beyond the original, what nobody could
-address or read back: control characters, names with a slash or white space, tags without bound.
+names match in any case and unknown members are ignored. What an instance may be is checked by
+``model.instance_check``; refuses what is no such document.
 """
 
-import re
 from typing import Any, TypeVar
 
 import msgspec
 
-from amalgam8.model.caller import name_problem
 from amalgam8.model.errors import InvalidInstance, InvalidJson
-from amalgam8.model.instance import ENDPOINT_TYPES, STATUSES, Endpoint, Instance, instance_id
+from amalgam8.model.instance import Endpoint, Instance, instance_id
+from amalgam8.model.instance_check import check_registration
 
 BODY_LIMIT = 64 * 1024
-ENDPOINT_LIMIT = 128
-METADATA_LIMIT = 1024
-TAGS_LIMIT = 64
-TAG_LIMIT = 1024
-"""All in bytes, but TAGS_LIMIT."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Bytes."""
 
 T = TypeVar("T")
 Members = dict[str, msgspec.Raw]
@@ -51,32 +44,18 @@ def read_registration(body: bytes, ttls: Ttls) -> Instance:
         raise InvalidInstance("service_name is missing")
     if endpoint is None:
         raise InvalidInstance("endpoint is missing")
-    if not endpoint.type or not endpoint.value:
-        raise InvalidInstance("endpoint.type and endpoint.value must both be given")
-    if endpoint.type not in ENDPOINT_TYPES:
-        raise InvalidInstance(f"endpoint.type must be one of {', '.join(ENDPOINT_TYPES)}")
-    status = status.upper() or "UP"
-    if status not in STATUSES:
-        raise InvalidInstance(f"status must be one of {', '.join(STATUSES)}")
-    if problem := name_problem(service):
-        raise InvalidInstance(f"service_name {problem}")
-    _check_text("endpoint.value", endpoint.value, ENDPOINT_LIMIT)
-    if metadata is not msgspec.UNSET and len(bytes(metadata)) > METADATA_LIMIT:
-        raise InvalidInstance(f"metadata is longer than {METADATA_LIMIT} bytes")
-    if len(tags) > TAGS_LIMIT:
-        raise InvalidInstance(f"more than {TAGS_LIMIT} tags")
-    for index, tag in enumerate(tags):
-        _check_text(f"tags[{index}]", tag, TAG_LIMIT)
-    return Instance(
+    instance = Instance(
         id=instance_id(service, endpoint),
         service_name=service,
         endpoint=endpoint,
         ttl=ttls.clamp(ttl),
-        status=status,
+        status=status.upper() or "UP",
         metadata=metadata,
-        # The original's sidecar sends one empty tag where it has none.
-        tags=tuple(filter(None, tags)),
+        tags=tags,
     )
+    check_registration(instance)
+    # The original's sidecar sends one empty tag where it has none.
+    return instance if all(tags) else msgspec.structs.replace(instance, tags=tuple(filter(None, tags)))
 
 
 def _typed(
@@ -107,13 +86,6 @@ def _metadata(members: Members) -> msgspec.Raw | msgspec.UnsetType:
         return msgspec.UNSET
     _decode(bytes(raw), Any, "metadata cannot be read as JSON")
     return raw.copy()  # else it would keep the whole body alive
-
-
-def _check_text(name: str, text: str, limit: int) -> None:
-    if len(text.encode()) > limit:
-        raise InvalidInstance(f"{name} is longer than {limit} bytes")
-    if _CONTROL.search(text):
-        raise InvalidInstance(f"{name} holds a control character")
 
 
 def _members(data: bytes, what: str) -> Members:

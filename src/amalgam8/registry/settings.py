@@ -2,40 +2,39 @@
 
 import dataclasses
 
+from amalgam8.catalogs.loader import Choice, choices
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.registry.memory import UNLIMITED
+from amalgam8.registry.preservation import LIMIT
+from amalgam8.registry.redis_address import ADDRESS
 from amalgam8.registry.registration import Ttls
-from amalgam8.runtime import logs
-from amalgam8.runtime.kinds import LISTEN_PORT, choice, duration, show_duration, whole
+from amalgam8.runtime.kinds import URL, Kind, choice, duration, show_duration, whole
 from amalgam8.runtime.settings import setting
+from amalgam8.web.settings import ServerSettings
 
 _LATER = "is not supported yet"
 _TTL = duration(1, 86400)
+_LIST = Kind[tuple[str, ...]](
+    "a list with commas between",
+    lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
+    ",".join,
+    many=True,
+)
 
 REFUSED = {
-    "jwt_secret": f"jwt_secret {_LATER}: auth_mode jwt is not",
-    "require_https": f"require_https {_LATER}",
-    "store_address": f"store_address {_LATER}: instances are kept in memory",
-    "store_password": f"store_password {_LATER}: instances are kept in memory",
     "replication": f"replication between registries {_LATER}",
     "replication_port": f"replication_port {_LATER}: replication between registries is not",
     "sync_timeout": f"sync_timeout {_LATER}: replication between registries is not",
     "cluster_dir": f"cluster_dir {_LATER}: replication between registries is not",
     "cluster_size": f"cluster_size {_LATER}: replication between registries is not",
-    "k8s_url": f"k8s_url {_LATER}: instances of Kubernetes are not read",
-    "k8s_token": f"k8s_token {_LATER}: instances of Kubernetes are not read",
-    "eureka_url": f"eureka_url {_LATER}: instances of Eureka are not read",
-    "fs_catalog": f"fs_catalog {_LATER}: instances are not read from files",
 }
 """Settings of the original that are known and not built."""
 
 
 @dataclasses.dataclass(frozen=True)
-class RegistrySettings:
+class RegistrySettings(ServerSettings):
     """Durations in seconds."""
 
-    api_port: int = setting(8080, "Port of the REST API and the streams.", LISTEN_PORT)
-    listen_host: str = setting("127.0.0.1", "Address to listen on.")
     default_ttl: float = setting(30.0, "Life of a lease that names no ttl.", _TTL)
     min_ttl: float = setting(10.0, "Shortest life of a lease; a shorter ttl is raised to it.", _TTL)
     max_ttl: float = setting(600.0, "Longest life of a lease; a longer ttl is lowered to it.", _TTL)
@@ -44,18 +43,42 @@ class RegistrySettings:
     )
     store: str = setting(
         "inmem",
-        "Where instances are kept: in memory until the registry ends.",
-        choice("inmem", later=("redis",)),
+        "Where instances are kept: inmem in memory until the registry ends, redis in a Redis or Valkey that "
+        "several registries share.",
+        choice("inmem", "redis"),
     )
-    auth_mode: str = setting(
-        "none",
-        "Who may use the API: none lets everybody, as the tenant 'default'.",
-        choice("none", later=("trusted", "jwt")),
+    store_address: str = setting(
+        "", "Where that Redis or Valkey is. A port left out is 6379.", ADDRESS, secret=True
     )
-    log_level: str = setting("info", "Least severe log records to write.", logs.LEVEL)
-    log_format: str = setting("text", "Form of log records.", logs.FORMAT)
+    store_password: str = setting("", "Its password.", secret=True)
+    fs_catalog: str = setting("", "Directory with a file of instances for each tenant.")
+    k8s_url: str = setting("", "URL of a Kubernetes API whose services are shown too.", URL)
+    k8s_token: str = setting("", "Bearer token for it.", secret=True)
+    eureka_url: tuple[str, ...] = setting(
+        (),
+        "URLs of a Eureka whose instances are shown too; they may hold user:password@.",
+        _LIST,
+        secret=True,
+    )
+    catalog: tuple[str, ...] = setting(
+        (),
+        "More catalogues, each written name?option=value&option=value: file, kubernetes, eureka, or one that "
+        "is installed beside the registry.",
+        _LIST,
+        secret=True,
+    )
+
+    freeze_limit: float = setting(
+        LIMIT,
+        "Longest time for which expiry freezes where many of a tenant's leases are late at once; 0s: never.",
+        duration(0, 86400),
+    )
 
     def __post_init__(self) -> None:
+        if self.store == "redis" and not self.store_address:
+            raise InvalidSetting("store_address: missing; store redis needs it")
+        if self.store != "redis" and (self.store_address or self.store_password):
+            raise InvalidSetting("store_address and store_password are for store redis only")
         for name in ("default_ttl", "min_ttl", "max_ttl"):
             if getattr(self, name) % 1:
                 raise InvalidSetting(
@@ -66,6 +89,21 @@ class RegistrySettings:
                 f"default_ttl: {show_duration(self.default_ttl)} is not allowed; allowed: from min_ttl, "
                 f"{show_duration(self.min_ttl)}, to max_ttl, {show_duration(self.max_ttl)}"
             )
+
+    @property
+    def catalogs(self) -> list[Choice]:
+        """The catalogues that these settings ask for.
+
+        Raises:
+            InvalidSetting: one is not written as it should be.
+        """
+        return choices(
+            fs_catalog=self.fs_catalog,
+            k8s_url=self.k8s_url,
+            k8s_token=self.k8s_token,
+            eureka_url=self.eureka_url,
+            catalog=self.catalog,
+        )
 
     @property
     def ttls(self) -> Ttls:

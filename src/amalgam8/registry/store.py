@@ -13,16 +13,23 @@ import msgspec
 from amalgam8.model.instance import Instance
 from amalgam8.registry.view import View
 
-What = Literal["registered", "changed", "renewed", "removed", "expired"]
+What = Literal["registered", "changed", "renewed", "removed", "expired", "frozen", "thawed"]
 
 
 class Happened(msgspec.Struct, frozen=True):
-    """One thing that happened to a lease; for logs and metrics. ``renewed`` is no change."""
+    """One thing that happened to a lease; for logs, metrics and the history. ``renewed`` is no change.
+
+    ``frozen`` and ``thawed`` are about a tenant's expiry, and name no lease. ``status`` is what the lease has
+    or had; ``count`` renewals are told at once.
+    """
 
     tenant: str
     what: What
     service: str
     id: str
+    status: str = ""
+    reason: str = ""
+    count: int = 1
 
 
 Observer = Callable[[Happened], None]
@@ -39,7 +46,11 @@ class Store(Protocol):
         """Tenants that were ever asked for."""
 
     def view(self, tenant: str) -> View:
-        """The tenant's instances; a tenant comes to be when it is first asked for."""
+        """The tenant's instances; a tenant comes to be when it is first asked for.
+
+        Raises:
+            StoreUnavailable: the store was never reached, so that nothing is known.
+        """
 
     async def register(self, tenant: str, instance: Instance) -> None:
         """Take an instance, or all its content anew, and renew its lease.
@@ -52,6 +63,16 @@ class Store(Protocol):
 
     async def renew(self, tenant: str, identity: str) -> None:
         """Renew a lease.
+
+        Raises:
+            InstanceGone: there is none of that id (any more).
+        """
+
+    async def amend(self, tenant: str, identity: str, change: Callable[[Instance], Instance]) -> None:
+        """Put ``change`` of the content in its place, atomically, and renew the lease.
+
+        ``change`` is pure and keeps id, service and endpoint; it may be called more than once. What it
+        raises is raised, and nothing has changed.
 
         Raises:
             InstanceGone: there is none of that id (any more).

@@ -6,14 +6,23 @@ tells totals only, never a tenant's.
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable
+from importlib import metadata
 from typing import Any
 
+from amalgam8.catalogs.following import State
 from amalgam8.registry.store import Store
 
+UNREAD_FOR = 600.0
+"""Seconds after which a catalogue that cannot be read is unwell, and the registry with it; until then what
+it told before is good enough."""
 
-def uptime(store: Store, seconds: float) -> dict[str, Any]:
-    """Component ``UPTIME`` of a registry that has been up for this long."""
+
+def uptime(store: Store, seconds: float, catalogs: Iterable[State] = (), frozen: int = 0) -> dict[str, Any]:
+    """Component ``UPTIME`` of a registry up for this long, ``EXPIRY``, and one for each catalogue.
+
+    ``frozen`` tenants' leases are not ended just now, since too many of them are late.
+    """
     load = os.getloadavg()
     views = [store.view(tenant) for tenant in list(store.tenants())]
     properties = {
@@ -21,7 +30,7 @@ def uptime(store: Store, seconds: float) -> dict[str, Any]:
         "load_1m": load[0],
         "load_5m": load[1],
         "load_15m": load[2],
-        "build_version": _version(),
+        "build_version": version(),
         "build_revision": "unknown",
         "build_date": "unknown",
         "build_goversion": f"python{platform.python_version()}",
@@ -29,7 +38,25 @@ def uptime(store: Store, seconds: float) -> dict[str, Any]:
         "revision": sum(view.feed.revision for view in views),
         "instances": sum(len(view) for view in views),
     }
-    return {"UPTIME": {"healthy": True, "properties": properties}}
+    return {
+        "UPTIME": {"healthy": True, "properties": properties},
+        "EXPIRY": {"healthy": True, "properties": {"frozen_tenants": frozen}},
+        **{f"CATALOG_{state.name.upper()}": _catalog(state, seconds) for state in catalogs},
+    }
+
+
+def _catalog(state: State, seconds: float) -> dict[str, Any]:
+    """What everybody may know of a catalogue: its reason, which may name tenants, is in the log only."""
+    unread = seconds if state.age is None else state.age
+    properties = {
+        "readable": state.healthy,
+        "age": None if state.age is None else round(state.age, 3),
+        "instances": state.instances,
+        "hidden": state.hidden,
+        "refused": state.refused,
+        "failures": state.failures,
+    }
+    return {"healthy": state.healthy or unread <= UNREAD_FOR, "properties": properties}
 
 
 def go_duration(seconds: float) -> str:
@@ -42,8 +69,9 @@ def go_duration(seconds: float) -> str:
     return f"{minutes:.0f}m{text}" if minutes else text
 
 
-def _version() -> str:
+def version() -> str:
+    """Of this program, as installed."""
     try:
-        return version("amalgam8")
-    except PackageNotFoundError:
+        return metadata.version("amalgam8")
+    except metadata.PackageNotFoundError:
         return "unknown"

@@ -31,6 +31,9 @@ _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 Services = frozenset[str]
 """The services chosen; empty: all."""
 
+_Watched = tuple[str, Services, str]
+"""Tenant, services, and the epoch, so that nobody is shown what is left of an earlier one."""
+
 
 class InstanceSource:
     """A Source for ``EventStream``: a tenant's instances, of some services or all, in every status."""
@@ -104,12 +107,12 @@ class Watchers:
     def __init__(self, store: Store, limit: int = WATCHERS_LIMIT) -> None:
         self._store = store
         self._limit = limit
-        self._sources: dict[tuple[str, Services], InstanceSource] = {}
-        self._open: dict[tuple[str, Services], int] = {}
+        self._sources: dict[_Watched, InstanceSource] = {}
+        self._open: dict[_Watched, int] = {}
 
     def count(self, tenant: str) -> int:
         """Streams of this tenant that are open."""
-        return sum(number for (whose, _), number in self._open.items() if whose == tenant)
+        return sum(number for (whose, *_), number in self._open.items() if whose == tenant)
 
     def stream(self, tenant: str, services: Services, resume: str) -> EventStream:
         """The response to a watcher that resumes at ``resume``, its ``Last-Event-ID``.
@@ -119,9 +122,10 @@ class Watchers:
         """
         if sum(self._open.values()) >= self._limit:
             raise TooManyWatchers(f"there are {self._limit} watchers, and no room for more; try again later")
-        key = (tenant, services)
+        view = self._store.view(tenant)  # first, since a store that was never reached knows no epoch either
+        key = (tenant, services, self._store.epoch)
         if key not in self._sources:
-            self._sources[key] = InstanceSource(self._store.epoch, self._store.view(tenant), services)
+            self._sources[key] = InstanceSource(self._store.epoch, view, services)
         self._open[key] = self._open.get(key, 0) + 1
 
         def ended() -> None:

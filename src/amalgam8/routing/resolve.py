@@ -90,13 +90,17 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """Where calls go that meet ``match``; ``rule`` is empty for the default, which matches always."""
+    """Where calls go that meet ``match``; ``rule`` is empty for the default, which matches always.
+
+    ``expires`` in seconds since the epoch: for a proxy that lets it lapse without being told.
+    """
 
     slices: tuple[Slice, ...]
     match: Condition = ALWAYS
     rule: str = ""
     affinity: Affinity | None = None
     outer: Outer | None = None
+    expires: float | None = None
 
 
 class ServiceRouting(msgspec.Struct, frozen=True):
@@ -139,7 +143,7 @@ def resolve_service(
     cutter = _Cutter(_cuts(faults, traces), instances)
     routes = [cutter.route(entry) for entry in entries]
     inner = [route for route in routes if route.outer is None]
-    if not any(route.match == ALWAYS for route in inner):
+    if not any(route.match == ALWAYS and route.expires is None for route in inner):
         inner.append(Route(cutter.slices((PlanBackend(name),))))
     for entry in mirrors:
         for mirror in entry.mirrors:
@@ -201,7 +205,8 @@ class _Cutter:
         self._instances = instances
 
     def route(self, entry: RouteEntry) -> Route:
-        return Route(self.slices(entry.backends), entry.match, entry.rule, entry.affinity, entry.outer)
+        slices = self.slices(entry.backends)
+        return Route(slices, entry.match, entry.rule, entry.affinity, entry.outer, entry.expires)
 
     def slices(self, backends: tuple[PlanBackend, ...]) -> tuple[Slice, ...]:
         total = sum(backend.weight for backend in backends)

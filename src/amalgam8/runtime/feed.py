@@ -8,6 +8,7 @@ Refuses to know what a change is.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from amalgam8.runtime.latest import Latest
@@ -35,10 +36,15 @@ class Feed(Generic[T]):
         self._last = float("-inf")
         self._gap = FIRST_GAP
         self._timer: asyncio.TimerHandle | None = None
+        self._heard: list[Callable[[T | None], None]] = []
 
     @property
     def published(self) -> int:
         return self._published.value
+
+    def on_change(self, heard: Callable[[T | None], None]) -> None:
+        """Call ``heard`` with each change as it is added, and with None where the log was forgotten."""
+        self._heard.append(heard)
 
     def append(self, revision: int, change: T) -> None:
         """Add a change; several may share a revision, which never goes back."""
@@ -48,12 +54,16 @@ class Feed(Generic[T]):
             self._base = self._log.popleft()[0]
         if self._timer is None:
             self._schedule()
+        for heard in self._heard:
+            heard(change)
 
     def reset(self, revision: int) -> None:
         """Forget the log: every follower needs a snapshot at ``revision``."""
         self._log.clear()
         self.revision = self._base = revision
         self._published.set(revision)
+        for heard in self._heard:
+            heard(None)
 
     def since(self, revision: int) -> tuple[int, list[T]]:
         """The published changes above ``revision``, oldest first, and the revision that they lead to.

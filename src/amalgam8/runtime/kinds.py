@@ -84,6 +84,7 @@ TEXT = Kind[str]("text", _text)
 BOOLEAN = Kind[bool]("true or false", _boolean, lambda value: "true" if value else "false")
 URL = Kind[str]("an http or https URL such as http://localhost:8080", _url)
 PATH = Kind[Path]("a path", _path)
+FILE = Kind[Path | None]("a path", lambda text: _path(text) if text else None, lambda value: str(value or ""))
 
 
 def whole(low: int, high: int) -> Kind[int]:
@@ -116,6 +117,18 @@ def duration(low: float, high: float) -> Kind[float]:
         read,
         show_duration,
     )
+
+
+def choices(*allowed: str) -> Kind[tuple[str, ...]]:
+    """Some of a few words, in an order that counts; written with commas, or the flag repeated."""
+
+    def read(text: str) -> tuple[str, ...]:
+        words = tuple(word.strip().lower() for word in text.split(","))
+        if not set(words) <= set(allowed) or len(set(words)) < len(words):
+            raise ValueError
+        return words
+
+    return Kind(f"{', '.join(allowed)}, or several with commas between them", read, ",".join, many=True)
 
 
 def choice(*allowed: str, later: tuple[str, ...] = (), same: Mapping[str, str] | None = None) -> Kind[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from amalgam8.clients.controller import ControllerClient
 from amalgam8.clients.http import Http
 from amalgam8.clients.registry import RegistryClient
+from amalgam8.clients.tls import client_context
 from amalgam8.runtime.latest import Latest
 from amalgam8.runtime.logs import Log
 from amalgam8.sidecar import state, supervise
@@ -71,10 +72,11 @@ class Agent:
         self._settings = settings
         self._command = command
         self._identity = state.identity(folder)
+        self._tls = client_context(settings.ca_cert, settings.client_cert, settings.client_key)
         self._background: list[Coroutine[Any, Any, None]] = []
         self._registry: RegistryClient | None = None
         if settings.registry_url:
-            registry = Http(settings.registry_url, settings.registry_token)
+            registry = Http(settings.registry_url, settings.registry_token, tls=self._tls)
             stack.push_async_callback(registry.close)
             self._registry = RegistryClient(registry)
         self._driven = self._drive(make_proxy, folder, stack) if settings.proxy else None
@@ -102,7 +104,7 @@ class Agent:
         """The proxy, and what feeds it and tells of it."""
         settings = self._settings
         assert self._registry is not None  # noqa: S101 - ``checked`` saw to it
-        http = Http(settings.controller_url, settings.controller_token)
+        http = Http(settings.controller_url, settings.controller_token, tls=self._tls)
         stack.push_async_callback(http.close)
         controller = ControllerClient(http)
         proxy = make_proxy(settings, folder)

@@ -22,14 +22,26 @@ def main() -> int:
 
 def make_proxy(settings: Settings, folder: Path) -> Proxy:
     """The proxy of ``proxy_adapter``, whose files live in ``folder``."""
+    binary = str(settings.proxy_binary) if settings.proxy_binary else None
     # Imported here: gRPC costs memory that a sidecar without this proxy need not pay.
+    if settings.proxy_adapter == "nginx":
+        from amalgam8.sidecar.nginx.adapter import Nginx
+
+        return Nginx(
+            state_dir=folder,
+            listen_host=settings.listen_host,
+            http_port=settings.http_listener_port,
+            binary=binary,
+            own_service=settings.own_service,
+            access_log=settings.access_log_file(),
+        )
     from amalgam8.sidecar.envoy.adapter import Envoy
 
     return Envoy(
         state_dir=folder,
         listen_host=settings.listen_host,
         http_port=settings.http_listener_port,
-        binary=str(settings.proxy_binary) if settings.proxy_binary else None,
+        binary=binary,
         own_service=settings.own_service,
         access_log=settings.access_log_file(),
         ca_cert_file=settings.proxy_ca_cert_file,

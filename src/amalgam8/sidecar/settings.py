@@ -14,7 +14,19 @@ from amalgam8.model.caller import Caller, caller, parse_caller
 from amalgam8.model.errors import InvalidInput, InvalidSetting
 from amalgam8.model.instance import ENDPOINT_TYPES
 from amalgam8.runtime import logs
-from amalgam8.runtime.kinds import BOOLEAN, LISTEN_PORT, PATH, PORT, TEXT, URL, Kind, choice, duration, whole
+from amalgam8.runtime.kinds import (
+    BOOLEAN,
+    FILE,
+    LISTEN_PORT,
+    PATH,
+    PORT,
+    TEXT,
+    URL,
+    Kind,
+    choice,
+    duration,
+    whole,
+)
 from amalgam8.runtime.settings import setting
 
 DRAIN_LIMIT = 2.0
@@ -54,7 +66,7 @@ class Settings:
     )
     register: bool = setting(False, "Register the instance, renew its lease, deregister at the end.", BOOLEAN)
     proxy: bool = setting(False, "Run the proxy through which the app calls other services.", BOOLEAN)
-    proxy_adapter: str = setting("envoy", "Which proxy.", choice("envoy", later=("nginx",)))
+    proxy_adapter: str = setting("envoy", "Which proxy.", choice("envoy", "nginx"))
     endpoint_host: str = setting(
         "",
         "Where other sidecars reach the instance: an address or host name. None: the first address of this "
@@ -87,6 +99,16 @@ class Settings:
     controller_token: str = setting(
         "", "Sent to the controller as bearer token.", yaml="controller.token", secret=True
     )
+    ca_cert: Path | None = setting(
+        None,
+        "Authorities in PEM that https URLs of registry and controller are checked against. None: those of "
+        "the system.",
+        FILE,
+    )
+    client_cert: Path | None = setting(
+        None, "Certificate chain in PEM to show where registry or controller ask for one.", FILE
+    )
+    client_key: Path | None = setting(None, "Private key of client_cert, in PEM.", FILE)
     state_dir: Path | None = setting(
         None,
         "A folder for this sidecar alone, for its id and the proxy's files. None: a folder below "
@@ -95,7 +117,7 @@ class Settings:
     )
     proxy_binary: Path | None = setting(
         None,
-        "The proxy's program. None: the one that was installed with this package.",
+        "The proxy's program. None: the Envoy that was installed with this package, or this machine's nginx.",
         dataclasses.replace(PATH, show=lambda value: str(value or "")),
         yaml="proxy_config.proxy_binary_path",
     )

@@ -17,16 +17,26 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from amalgam8.model.errors import A8Error, BodyTooLarge
 from amalgam8.runtime.logs import Log
 from amalgam8.web.errors import CODES, ErrorStyle, status_of
+from amalgam8.web.tls import is_secure
 
 GZIP_LEVEL = 1
+_JSON = frozenset({"application/json"})
+_JSON_OR_XML = _JSON | {"application/xml", "text/xml"}
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE"})
 _PRINTABLE = re.compile(r"[\x21-\x7e]{1,128}")
+
+# RFC 6750: what is wrong with a token is told only to those who sent one.
+_CHALLENGE = 'Bearer realm="amalgam8"'
+_CHALLENGES = {
+    "auth_not_authorized": f'{_CHALLENGE}, error="invalid_token"',
+    "auth_header_malformed": f'{_CHALLENGE}, error="invalid_request"',
+}
 
 _log = Log("web")
 
@@ -48,6 +58,8 @@ class Api:
     """The application. ``id_headers`` carry the request id in answers; the first is read from requests.
 
     ``larger_bodies`` are limits of single paths, where they are not ``body_limit``.
+    Requests for paths that begin with one of ``https_only`` are sent to https where they are not secure;
+    bodies may be XML where they begin with one of ``xml_at``.
     """
 
     def __init__(
@@ -59,14 +71,19 @@ class Api:
         larger_bodies: Mapping[str, int] | None = None,
         id_headers: Sequence[str] = ("A8-Request-Id",),
         compress: bool = False,
+        https_only: tuple[str, ...] = (),
+        xml_at: tuple[str, ...] = (),
         served: Callable[[Served], None] | None = None,
     ) -> None:
+        self.routes = tuple(routes)
         self._router = Router(routes, redirect_slashes=False)
         self._style = style
         self._body_limit = body_limit
         self._larger_bodies = larger_bodies or {}
         self._id_headers = tuple(header.encode() for header in id_headers)
         self._compress = compress
+        self._https_only = https_only
+        self._xml_at = xml_at
         self._served = served
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,21 +96,33 @@ class Api:
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, self._extra_headers(request_id), self._compress and _wants_gzip(headers))
         try:
-            limit = self._larger_bodies.get(scope["path"], self._body_limit)
-            body = await self._body(headers, receive, limit)
-            if scope["method"] not in METHODS:
-                # Starlette answers HEAD wherever GET is; here every other method is a 405 on known paths.
-                # The server below looks at its own scope to see that HEAD gets no body: change a copy.
-                scope = {**scope, "method": "UNSUPPORTED"}
-            scope["app"] = self  # else Starlette answers 404 and 405 itself, in plain text
-            await self._router(scope, _once(body, receive), answer.send)
+            if self._must_move(scope, headers):
+                await answer.whole(_moved(scope, headers))
+            else:
+                body = await self._body(scope["path"], headers, receive)
+                if scope["method"] not in METHODS:
+                    # Starlette answers HEAD wherever GET is; here every other method is a 405 on known
+                    # paths. The server below looks at its own scope to see that HEAD gets no body: change
+                    # a copy.
+                    scope = {**scope, "method": "UNSUPPORTED"}
+                scope["app"] = self  # else Starlette answers 404 and 405 itself, in plain text
+                await self._router(scope, _once(body, receive), answer.send)
         except _ClientGone:
             return
         except A8Error as error:
-            await self._refuse(answer, status_of(error), error.code, str(error), request_id, error)
+            await self._refuse(
+                answer,
+                status_of(error),
+                error.code,
+                str(error),
+                request_id,
+                dict(error.headers),
+                error.members,
+            )
         except HTTPException as error:
             code = CODES.get(error.status_code, "refused")
-            await self._refuse(answer, error.status_code, code, _sentence(error, scope), request_id)
+            allow = {"Allow": self._allowed(scope["path"])} if error.status_code == 405 else None
+            await self._refuse(answer, error.status_code, code, _sentence(error, scope), request_id, allow)
         except Exception as error:
             _log.error("a request failed", exc_info=error, path=scope["path"], request_id=request_id)
             await self._refuse(answer, 500, "internal", "Internal Server Error", request_id)
@@ -103,9 +132,25 @@ class Api:
             tenant = scope["state"].get("tenant", "")
             self._served(Served(scope["method"], path, answer.status, time.perf_counter() - started, tenant))
 
+    def _must_move(self, scope: Scope, headers: dict[bytes, str]) -> bool:
+        if not scope["path"].startswith(self._https_only):
+            return False
+        return not is_secure(
+            scope["scheme"], {name.decode("latin-1"): text for name, text in headers.items()}
+        )
+
     def _extra_headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
         extra = [(header, request_id.encode()) for header in self._id_headers]
         return [*extra, (b"vary", b"Accept-Encoding")] if self._compress else extra
+
+    def _allowed(self, path: str) -> str:
+        """The methods that some route takes at this path."""
+        found = [
+            route.methods or {"GET"}
+            for route in self.routes
+            if isinstance(route, Route) and route.path_regex.match(path)
+        ]
+        return ", ".join(sorted(set().union(*found) & METHODS))
 
     async def _refuse(
         self,
@@ -114,15 +159,19 @@ class Api:
         code: str,
         text: str,
         request_id: str,
-        error: A8Error | None = None,
+        headers: dict[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         if answer.status:  # the answer has begun: all that is left is to cut it
             raise ConnectionAbortedError(text)
-        body: dict[str, Any] = {**self._style(code, text, request_id), **(error.members if error else {})}
-        await answer.whole(json_response(body, status, dict(error.headers) if error else None))
+        if status == 401:
+            headers = {**(headers or {}), "WWW-Authenticate": _CHALLENGES.get(code, _CHALLENGE)}
+        body: dict[str, Any] = {**self._style(code, text, request_id), **(members or {})}
+        await answer.whole(json_response(body, status, headers))
 
-    async def _body(self, headers: dict[bytes, str], receive: Receive, limit: int) -> bytes:
+    async def _body(self, path: str, headers: dict[bytes, str], receive: Receive) -> bytes:
         """The whole body, within the limit and of the right type."""
+        limit = self._larger_bodies.get(path, self._body_limit)
         announced = headers.get(b"content-length", "0")
         too_large = BodyTooLarge(f"the body is larger than the limit of {limit} bytes")
         if announced.isdigit() and int(announced) > limit:
@@ -142,7 +191,8 @@ class Api:
             chunks.append(chunk)
             if not message.get("more_body"):
                 break
-        if size and not _is_json(headers.get(b"content-type", "")):
+        kinds = _JSON_OR_XML if path.startswith(self._xml_at) else _JSON
+        if size and not _is_one_of(kinds, headers.get(b"content-type", "")):
             raise HTTPException(415)
         return b"".join(chunks)
 
@@ -195,6 +245,15 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
     return Response(body, status, headers, media_type="application/json; charset=utf-8")
 
 
+def _moved(scope: Scope, headers: dict[bytes, str]) -> Response:
+    """To the same place by https."""
+    host = headers.get(b"host") or "{}:{}".format(*scope["server"])
+    path = scope.get("raw_path") or scope["path"].encode()
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    location = f"https://{host}{(path + query).decode('latin-1')}"
+    return Response(b"", 301, {"location": location}, media_type="application/json; charset=utf-8")
+
+
 def request_id_of(request: Request) -> str:
     """The id that the answer to this request carries."""
     return str(request.state.request_id)
@@ -215,12 +274,12 @@ def _wants_gzip(headers: dict[bytes, str]) -> bool:
     return False
 
 
-def _is_json(content_type: str) -> bool:
+def _is_one_of(kinds: frozenset[str], content_type: str) -> bool:
     kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
     charsets = [
         part.removeprefix("charset=").strip('"') for part in parameters if part.startswith("charset=")
     ]
-    return kind == "application/json" and all(charset in ("utf-8", "utf8") for charset in charsets)
+    return kind in kinds and all(charset in ("utf-8", "utf8") for charset in charsets)
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

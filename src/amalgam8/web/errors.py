@@ -20,6 +20,7 @@ STATUS: dict[type[errors.A8Error], int] = {
     errors.NotAuthorized: 401,
     errors.Limit: 413,
     errors.TooManyWatchers: 503,
+    errors.TooManyTenants: 503,
     errors.Unavailable: 503,
     errors.BadAnswer: 502,
 }
@@ -49,5 +50,6 @@ def registry_style(code: str, text: str, request_id: str) -> Body:
 
 
 def controller_style(code: str, text: str, request_id: str) -> Body:
-    # The original's ids have this prefix; our codes are the same words without it.
-    return {"error": f"error_{code}", "description": text, "code": code, "request_id": request_id}
+    # The original's ids have this prefix, all but one; our codes are the same words without it.
+    identity = code if code == errors.MissingNamespace.code else f"error_{code}"
+    return {"error": identity, "description": text, "code": code, "request_id": request_id}

@@ -10,11 +10,12 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from amalgam8.model.errors import InvalidSetting
@@ -27,6 +28,7 @@ CONNECTIONS_LIMIT = 12_000
 IDLE_FOR = 75.0
 """Seconds for which an idle connection is kept."""
 END_WITHIN = 4.0
+PIECE = 256 * 1024
 
 
 def bind(host: str, port: int, setting: str) -> socket.socket:
@@ -55,10 +57,12 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[int]:
+async def serving(
+    app: ASGIApp, listener: socket.socket, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
     """Serve ``app`` inside the block; yields the port. Leaving ends open streams within a second."""
     config = uvicorn.Config(
-        app,
+        app if tls is None else _InPieces(app),
         http=_PatientHttp,
         ws="none",
         lifespan="off",
@@ -69,6 +73,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[int]:
         timeout_graceful_shutdown=1,
         limit_concurrency=CONNECTIONS_LIMIT,
         backlog=2048,
+        ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     server = _Server(config)
@@ -80,6 +85,25 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[int]:
             yield listener.getsockname()[1] if listener.family != socket.AF_UNIX else 0
         finally:
             server.should_exit = True
+
+
+class _InPieces:
+    """Sends bodies in pieces: with TLS only what follows one waits for a client that does not read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def in_pieces(message: Message) -> None:
+            body: bytes = message.get("body", b"")
+            start = 0
+            while len(body) - start > PIECE:
+                piece = body[start : start + PIECE]
+                await send({"type": message["type"], "body": piece, "more_body": True})
+                start += PIECE
+            await send({**message, "body": body[start:]} if start else message)
+
+        await self._app(scope, receive, in_pieces)
 
 
 class _Server(uvicorn.Server):
@@ -123,7 +147,8 @@ class _PatientHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._in_head, self._head_bytes = True, 0
-        transport.set_write_buffer_limits(high=0)  # whatever the client has not taken counts as unread
+        # Whatever the client has not taken counts as unread. With TLS the limit itself is one too much.
+        transport.set_write_buffer_limits(high=1 if self.scheme == "https" else 0)
         self._expect_within(HEAD_WITHIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,6 +191,8 @@ class _PatientHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._head_bytes = False, 0
+        if self.url[:8].lower() == b"https://":  # a proxy that took the TLS off may ask like this
+            self.scope["scheme"] = "https"
         self._expect_within(BODY_WITHIN)
         super().on_headers_complete()
 

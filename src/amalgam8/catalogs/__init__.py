@@ -1,0 +1,1 @@
+"""Instances that others look after: Kubernetes, Eureka, a file, or whatever a plug-in brings."""

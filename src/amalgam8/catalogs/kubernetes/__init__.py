@@ -1,0 +1,1 @@
+"""Instances from Kubernetes: EndpointSlices, pods and services, listed and watched."""

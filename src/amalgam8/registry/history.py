@@ -1,0 +1,59 @@
+"""What happened lately, for people: the last registrations, ends and changes of each tenant, with reasons.
+
+Wire format: ``GET /api/v1/events`` (``docs/reference/registry-api.md``). Kept in memory by each process, and
+lost with it. Refuses to keep renewals, of which there are too many to be read.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from amalgam8.registry.lease import rfc3339
+from amalgam8.registry.store import Happened
+
+KEPT = 1000
+"""Events of each tenant."""
+
+_REASONS = {
+    "registered": "it is new",
+    "changed": "it registered again with other content",
+    "removed": "it was deregistered",
+    "expired": "it was not renewed in time",
+}
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One event; ``time`` is RFC 3339. Of a freeze it names no instance."""
+
+    time: str
+    event: str
+    reason: str
+    service_name: str = ""
+    id: str = ""
+    status: str = ""
+
+
+class History:
+    """All tenants' events, and which tenants' expiry is frozen. ``wall`` is Unix time."""
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._events: dict[str, deque[Event]] = {}
+        self.frozen: set[str] = set()
+
+    def happened(self, event: Happened) -> None:
+        if event.what == "renewed":
+            return
+        if event.what == "frozen":
+            self.frozen.add(event.tenant)
+        elif event.what == "thawed":
+            self.frozen.discard(event.tenant)
+        reason = event.reason or _REASONS.get(event.what, "")
+        kept = self._events.setdefault(event.tenant, deque(maxlen=KEPT))
+        kept.append(Event(rfc3339(self._wall()), event.what, reason, event.service, event.id, event.status))
+
+    def events(self, tenant: str, service: str = "") -> list[Event]:
+        """The tenant's, oldest first; of one service, or of all (and then freezes too)."""
+        return [one for one in self._events.get(tenant, ()) if not service or one.service_name == service]

@@ -1,0 +1,1 @@
+"""nginx with Lua as the sidecar's proxy: the lean one."""

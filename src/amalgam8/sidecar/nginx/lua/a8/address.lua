@@ -1,0 +1,75 @@
+-- Which service a request is for: by Host, else by an outer path of a rule, else by the first path segment.
+-- Only exact text counts, as it came: nothing is decoded, merged or folded.
+
+local match = require "a8.match"
+
+local find, sub = string.find, string.sub
+
+local M = {}
+
+local function host_name(host)
+    return host:match("^(.*):%d+$") or host
+end
+
+local function rewritten(route, plain)
+    if route.path and route.path ~= "" then
+        if plain ~= route.path then
+            return nil
+        end
+        return route.rewrite or plain
+    end
+    local prefix = route.prefix or ""
+    if sub(plain, 1, #prefix) ~= prefix then
+        return nil
+    end
+    if route.rewrite then
+        return route.rewrite .. sub(plain, #prefix + 1)
+    end
+    return plain
+end
+
+local function outer(outers, target, get, now)
+    local mark = find(target, "?", 1, true)
+    local plain = mark and sub(target, 1, mark - 1) or target
+    for i = 1, #outers do
+        local route = outers[i]
+        if not route.expires or route.expires > now then
+            local path = rewritten(route, plain)
+            if path and match.holds(route.match, get) then
+                return route, mark and path .. sub(target, mark) or path
+            end
+        end
+    end
+    return nil
+end
+
+-- The service, the path that the instance sees, and the route where an outer path chose one.
+-- For an unknown service: nil and the name asked for. ``target`` is the request's, as it came.
+function M.find(tables, target, get, now)
+    local host = get("host")
+    if host then
+        local service = tables.by_name[host_name(host)]
+        if service and service.name ~= tables.own then
+            return service, target
+        end
+    end
+    if tables.outers[1] then
+        local route, path = outer(tables.outers, target, get, now)
+        if route then
+            return route.service, path, route
+        end
+    end
+    local first = sub(target, 1, 1) == "/" and 2 or 1
+    local ending = find(target, "[/?]", first) or #target + 1
+    local segment = sub(target, first, ending - 1)
+    local service = tables.by_key[segment]
+    if not service then
+        return nil, segment
+    end
+    if sub(target, ending, ending) == "/" then
+        return service, sub(target, ending)
+    end
+    return service, "/" .. sub(target, ending)
+end
+
+return M

@@ -1,0 +1,178 @@
+-- Leads each attempt of a call to an instance, and ends the call where another attempt is not safe.
+-- nginx asks again after a failure; whether that failure allows another attempt is decided here.
+
+local balancer = require "ngx.balancer"
+local context = require "a8.context"
+local eject = require "a8.eject"
+local fault = require "a8.fault"
+local pick = require "a8.pick"
+local refuse = require "a8.refuse"
+
+local CONNECT, HEADERS, IDLE = 1, 15, 3600
+local POOL_IDLE = 4  -- below the 5 s after which common servers close, so that we close first
+local POOL_CALLS = 1000000
+
+local M = { hop = "" }
+
+local function element(list, wanted)
+    local i = 0
+    for each in (list or ""):gmatch("[^,:%s]+") do
+        i = i + 1
+        if i == wanted then
+            return each
+        end
+    end
+    return nil
+end
+
+-- How attempt ``i`` failed: "connect", "reset", "timeout", or "status" for an answer.
+local function failure_of(i, status)
+    local var = ngx.var
+    if element(var.upstream_connect_time, i) == "-" then
+        return "connect"
+    elseif element(var.upstream_header_time, i) ~= "-" then
+        return "status"
+    end
+    return status == 504 and "timeout" or "reset"
+end
+
+local function give_up(call, failure)
+    call.failure = failure
+    return ngx.exit(ngx.ERROR)
+end
+
+local function take_hop(call, peer, held, status)
+    local scheme = peer.tls and "https://" or "http://"
+    ngx.var.a8_hop = ("%g %d %s%s"):format(held, status or 0, scheme, peer.place)
+    call.hopped = true
+end
+
+-- Choose anew after a failure; nil: the call has ended.
+local function again(call, now)
+    local _, status = balancer.get_last_failure()
+    local failure = failure_of(call.attempt - 1, status)
+    if failure == "connect" then
+        eject.leave_out(call.peer.place)
+    elseif not call.on_5xx or (call.deadline and call.deadline <= now) then
+        return give_up(call, failure)
+    end
+    if call.retries_left <= 0 then
+        return give_up(call, failure)
+    end
+    call.retries_left = call.retries_left - 1
+    call.tried = call.tried or {}
+    call.tried[call.peer] = true
+    local peer = pick.peer(call.target, now, call.tried)
+    if not peer then
+        return give_up(call, failure)
+    end
+    if call.target.resilience and failure ~= "connect" then
+        eject.count(call.target, call.peer, true)
+    end
+    call.peer = peer
+    ngx.var.a8_dst = peer.dst
+    local held, abort = 0, nil
+    if call.acts then
+        held, abort = fault.throw(call.acts)
+    end
+    local changed = call.hopped
+    if held > 0 or abort then
+        take_hop(call, peer, held, abort)
+        changed = true
+    elseif call.hopped then
+        ngx.var.a8_hop, call.hopped = "", false
+    end
+    if peer.host or call.host then
+        M.name(call, peer)
+        changed = true
+    end
+    if changed then
+        balancer.recreate_request()
+    end
+    return peer
+end
+
+-- Host and TLS name of the attempt.
+function M.name(call, peer)
+    call.own_host = call.own_host or ngx.var.a8_host
+    ngx.var.a8_host = peer.host or call.own_host
+    ngx.var.a8_sni = peer.host or peer.address
+    call.host = peer.host
+end
+
+local function timeouts(call, now)
+    local read = call.streams and IDLE or HEADERS
+    if call.deadline then
+        read = math.max(call.deadline - now, 0.001)
+    end
+    return balancer.set_timeouts(math.min(CONNECT, read), read, read)
+end
+
+-- The handler of balancer_by_lua.
+function M.balance()
+    local call = context.get()
+    local attempt = (call.attempt or 0) + 1
+    call.attempt = attempt
+    local peer = call.peer
+    if attempt > 1 then
+        peer = again(call, ngx.now())
+        if not peer then
+            return
+        end
+    else
+        if peer.host or peer.tls then
+            M.name(call, peer)
+            balancer.recreate_request()
+        end
+        if call.retries_left > 0 then
+            balancer.set_more_tries(call.retries_left)
+        end
+        if call.target.lb == "least_request" or call.target.resilience then
+            call.target.active = (call.target.active or 0) + 1
+            peer.active = peer.active + 1
+            call.counted = peer
+        end
+    end
+    if call.streams or call.deadline then
+        timeouts(call, ngx.now())
+    end
+    if call.hopped then
+        balancer.set_current_peer(M.hop)
+        return
+    end
+    if call.target.tls then
+        balancer.set_upstream_tls(peer.tls)
+    end
+    balancer.set_current_peer(peer.address, peer.port, peer.host)
+    balancer.enable_keepalive(POOL_IDLE, POOL_CALLS)
+end
+
+local function failure_at_last()
+    local attempts = 0
+    for _ in (ngx.var.upstream_status or ""):gmatch("[^,:%s]+") do
+        attempts = attempts + 1
+    end
+    return attempts > 0 and failure_of(attempts, ngx.status) or nil
+end
+
+-- The handler of nginx's own 500, 502, 503 and 504: the way to the instance failed.
+function M.failed()
+    local var = ngx.var
+    local call = context.get()
+    local failure = call and (call.failure or failure_at_last())
+    if not failure then
+        return refuse.failed(500)
+    elseif failure == "reset" and call.hopped and var.a8_hop:match("^%S+ %-1") then
+        return refuse.close()
+    elseif failure == "timeout" then
+        return refuse.failed(504)
+    elseif failure == "connect" then
+        if not call.hopped then
+            eject.leave_out(call.peer.place)
+        end
+        return refuse.answer("unavailable", call.service.name, call.service.key, call.route.rule)
+    end
+    return refuse.failed(503)
+end
+
+return M

@@ -1,0 +1,207 @@
+-- One service's document, made into the tables that requests are decided by. Pure; an error refuses it.
+
+local match = require "a8.match"
+
+local M = {}
+
+local KINDS = { "routes", "outers", "access", "limits", "headers", "mirrors", "faults", "traces" }
+
+local function whole(value, least, most, what)
+    if type(value) ~= "number" or value ~= math.floor(value) or value < least or value > most then
+        error(("%s has to be a whole number from %d to %d"):format(what, least, most), 0)
+    end
+    return value
+end
+
+local function text(value, what)
+    if type(value) ~= "string" then
+        error(what .. " has to be text", 0)
+    end
+    return value
+end
+
+local function set_of(list)
+    local set = {}
+    for _, each in ipairs(list or {}) do
+        set[each] = true
+    end
+    return set
+end
+
+local function carried(tags, set)
+    for _, tag in ipairs(tags or {}) do
+        if not set[tag] then
+            return false
+        end
+    end
+    return true
+end
+
+local function peer_of(document, target)
+    local peer = {
+        id = text(document.id, "an instance's id"),
+        address = text(document.address, "an instance's address"),
+        port = whole(document.port, 1, 65535, "an instance's port"),
+        host = document.host,
+        tls = document.tls or false,
+        active = 0,
+    }
+    peer.place = peer.address .. ":" .. peer.port
+    peer.dst = target.service .. ":" .. table.concat(document.tags or {}, ",")
+    return peer
+end
+
+local function target_of(document)
+    local target = {
+        service = text(document.service, "a target's service"),
+        name = text(document.name, "a target's name"),
+        tags = set_of(document.tags),
+        lb = document.lb or "",
+        resilience = document.resilience,
+        peers = {},
+        next = math.random(1, 1000),
+    }
+    for i, each in ipairs(document.peers or {}) do
+        target.peers[i] = peer_of(each, target)
+        target.tls = target.tls or target.peers[i].tls
+    end
+    return target
+end
+
+local function route_of(document, targets)
+    local route = { slices = {}, affinity = document.affinity, total = 0 }
+    for _, each in ipairs(document.slices) do
+        local target = targets[whole(each.target, 1, #targets, "a slice's target")]
+        local slice = {
+            target = target,
+            weight = whole(each.weight, 0, 1e15, "a slice's weight"),
+            timeout = each.timeout,
+            retries = each.retries,
+        }
+        if slice.weight > 0 then
+            route.total = route.total + slice.weight
+            slice.upto = route.total
+            route.slices[#route.slices + 1] = slice
+        end
+    end
+    if not route.slices[1] then
+        error("a route without a slice", 0)
+    end
+    route.path, route.prefix, route.rewrite = document.path, document.prefix, document.rewrite
+    route.order = document.order
+    return route
+end
+
+-- For each target, which of an entry's parts act on it.
+local function by_target(parts, targets)
+    local found = {}
+    for _, target in ipairs(targets) do
+        local acting = {}
+        for _, part in ipairs(parts or {}) do
+            if carried(part.tags, target.tags) then
+                acting[#acting + 1] = part
+            end
+        end
+        found[target] = acting
+    end
+    return found
+end
+
+local makers = {}
+
+function makers.routes(document, targets)
+    return route_of(document, targets)
+end
+
+makers.outers = makers.routes
+
+function makers.access(document)
+    return { verdict = text(document.verdict, "a verdict") }
+end
+
+function makers.limits(document, _, service)
+    local limits = {}
+    for i, each in ipairs(document.limits) do
+        local per, burst = each.per or 1, each.burst or 0
+        local interval = per / each.requests
+        limits[i] = {
+            interval = interval,
+            -- What the bucket holds, less the one call that takes from it.
+            tolerance = math.max(1, math.floor(each.requests + burst)) * interval,
+            header = each.header ~= "" and each.header or nil,
+            key = ("%s#%s#%d#%g#%g#%g"):format(
+                service, document.rule, i, each.requests, per, burst
+            ),
+        }
+    end
+    return { limits = limits }
+end
+
+function makers.headers(document)
+    return { set = document.set or {}, remove = document.remove or {} }
+end
+
+function makers.mirrors(document, targets)
+    local mirrors = {}
+    for i, each in ipairs(document.mirrors) do
+        mirrors[i] = { target = targets[whole(each.target, 1, #targets, "a mirror")], percent = each.percent }
+    end
+    return { mirrors = mirrors }
+end
+
+function makers.faults(document, targets)
+    local delays, aborts = by_target(document.delays, targets), by_target(document.aborts, targets)
+    local acts = {}
+    for _, target in ipairs(targets) do
+        if delays[target][1] or aborts[target][1] then
+            acts[target] = { delays = delays[target], aborts = aborts[target] }
+        end
+    end
+    return { acts = acts }
+end
+
+function makers.traces(document, targets)
+    local acts = by_target(document.traces, targets)
+    return { acts = acts }
+end
+
+-- The tables of one service. Raises an error that says what is wrong with the document.
+function M.service(document)
+    if type(document) ~= "table" then
+        error("a service has to be an object", 0)
+    end
+    local service = {
+        name = text(document.name, "a service's name"),
+        key = text(document.key, "a service's key"),
+    }
+    local targets = {}
+    for i, each in ipairs(document.targets or {}) do
+        targets[i] = target_of(each)
+    end
+    service.targets = targets
+    for _, kind in ipairs(KINDS) do
+        local entries = {}
+        for i, each in ipairs(document[kind] or {}) do
+            local entry = makers[kind](each, targets, service.name)
+            entry.rule = each.rule or ""
+            entry.expires = each.expires
+            entry.match = match.condition(each.match)
+            entries[i] = entry
+        end
+        service[kind] = entries
+    end
+    for _, entry in ipairs(service.access) do
+        if entry.verdict ~= "deny" then
+            service.guard = true
+        end
+    end
+    for _, route in ipairs(service.routes) do
+        service.whole = service.whole or not (route.match or route.expires)
+    end
+    if not service.whole then
+        error("one of the routes has to hold always", 0)
+    end
+    return service
+end
+
+return M

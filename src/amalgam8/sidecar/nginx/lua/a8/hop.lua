@@ -1,0 +1,27 @@
+-- The second pass of an attempt that has a fault and is not the first: it holds, answers, or closes, as if
+-- it were the instance, so that nginx treats the outcome as the instance's. Else it goes on to the instance.
+
+local M = {}
+
+-- The handler of every request on the hop's socket; its header says "SECONDS STATUS URL".
+function M.handle()
+    local held, status, url = (ngx.var.http_x_a8_hop or ""):match("^(%S+) (%S+) (%S+)$")
+    if not held then
+        return ngx.exit(400)
+    end
+    if tonumber(held) > 0 then
+        ngx.sleep(tonumber(held))
+    end
+    if status == "-1" then
+        return ngx.exit(444)
+    elseif status ~= "0" then
+        ngx.status = tonumber(status)
+        ngx.header["content-length"] = 0
+        ngx.send_headers()
+        return ngx.exit(ngx.status)
+    end
+    ngx.var.a8_to = url
+    return nil
+end
+
+return M

@@ -1,0 +1,242 @@
+"""The nginx process: found, started, its words passed to our log, restarted, and ended with the agent.
+
+The master runs in a session of its own and asks the kernel to end it, and so its workers, when the agent
+dies. A master that crashes is restarted at once; repeated crashes wait, at most BACKOFF_LONGEST. A worker
+that crashes is the master's to replace. Refuses to start without the binary or a module, by name.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from amalgam8.model.errors import InvalidSetting
+
+END_TIMEOUT = 1.0
+"""Seconds between SIGTERM and SIGKILL."""
+
+STEADY = 5.0
+BACKOFF_FIRST = 0.1
+BACKOFF_LONGEST = 5.0
+LINE_LIMIT = 2000
+
+_MODULES = {
+    "ndk_http_module.so": "libnginx-mod-http-ndk",
+    "ngx_http_lua_module.so": "libnginx-mod-http-lua",
+}
+_LUA_PACKAGES = {"cjson": "lua-cjson", "resty.core": "lua-resty-core"}
+_ALLOWED = "allowed is the path of an nginx binary; without it, nginx is looked for in PATH and /usr/sbin"
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "notice": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+_LINE = re.compile(r"(?:\S+ \S+ |nginx: )\[(\w+)\] (?:\d+#\d+: )?(.*)", re.DOTALL)
+_NOISE = (
+    "while connecting to upstream",  # an instance that refuses; it is left out, and the records tell
+    "upstream prematurely closed connection",
+    "upstream timed out",
+    "a client request body is buffered",
+    "client sent",
+    "no live upstreams",
+)
+_SHIM = (
+    "import ctypes,os,sys;"
+    "ctypes.CDLL(None).prctl(1,15,0,0,0);"  # PR_SET_PDEATHSIG, SIGTERM: the master ends its workers
+    "os.getppid()==int(sys.argv[1]) or os._exit(1);"
+    "os.environ.pop('NGINX',None);"
+    "os.execv(sys.argv[2],sys.argv[2:])"
+)
+
+log = logging.getLogger("amalgam8.proxy")
+
+
+def find_binary(setting: str | None) -> Path:
+    """The nginx to run: the one that ``proxy_binary`` names, else the machine's.
+
+    Raises:
+        InvalidSetting: it is not there, or not executable.
+    """
+    if setting:
+        found = shutil.which(setting)
+        if found is None:
+            raise InvalidSetting(f"proxy_binary: {setting} is no executable file; {_ALLOWED}")
+        return Path(found)
+    found = shutil.which("nginx") or shutil.which("/usr/sbin/nginx") or shutil.which("openresty")
+    if found is None:
+        raise InvalidSetting(f"proxy_binary: nginx is missing (Debian: apt install nginx); {_ALLOWED}")
+    return Path(found)
+
+
+async def find_modules(binary: Path) -> tuple[Path, ...]:
+    """The modules to load; none for a binary that has Lua built in.
+
+    Raises:
+        InvalidSetting: one is missing, with the package that has it; or the binary is no nginx.
+    """
+    process = await asyncio.create_subprocess_exec(
+        str(binary), "-V", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await process.communicate()
+    text = said.decode(errors="replace")
+    if "configure arguments" not in text:
+        raise InvalidSetting(f"proxy_binary: {binary} is no nginx; {_ALLOWED}")
+    if re.search(r"--add-module=\S*(ngx_lua|lua-nginx-module)", text):
+        return ()
+    found = re.search(r"--modules-path=(\S+)", text)
+    folder = Path(found[1] if found else "/usr/lib/nginx/modules")
+    for name, package in _MODULES.items():
+        if not (folder / name).exists():
+            raise InvalidSetting(f"proxy_adapter: {folder / name} is missing (Debian: apt install {package})")
+    return tuple(folder / name for name in _MODULES)
+
+
+def missing_package(words: str) -> str | None:
+    """The Debian package whose Lua module nginx did not find, by its words."""
+    found = re.search(r"module '([^']+)' not found", words)
+    return _LUA_PACKAGES.get(found[1].removesuffix(".safe")) if found else None
+
+
+def listen_address(host: str) -> str:
+    """The IP address to listen on.
+
+    Raises:
+        InvalidSetting: ``host`` is neither an IP address nor localhost.
+    """
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        raise InvalidSetting(f"listen_host: {host!r}; allowed is an IP address or localhost") from None
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that cannot be had.
+
+    Raises:
+        InvalidSetting: naming port, host and reason.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            probe.listen(1)
+    except OSError as error:
+        raise port_taken(host, port, os.strerror(error.errno or 0)) from error
+
+
+def port_taken(host: str, port: int, reason: str) -> InvalidSetting:
+    return InvalidSetting(f"http_listener_port: port {port} on {host} is taken ({reason})")
+
+
+class Process:
+    """Keeps one nginx running. ``before`` is called ahead of each start, ``heard`` with each line it says."""
+
+    def __init__(
+        self, binary: Path, file: Path, before: Callable[[], None], heard: Callable[[str], None]
+    ) -> None:
+        self._command = (str(binary), "-c", str(file), "-p", str(file.parent), "-e", "stderr")
+        self._before = before
+        self._heard = heard
+        self.pid: int | None = None
+        self.restarts = 0
+        self.started = 0.0
+
+    async def run(self) -> None:
+        """Run until cancelled; then end the process and return."""
+        backoff = 0.0
+        while True:
+            self.started = time.monotonic()
+            code = await self._once()
+            self.restarts += 1
+            steady = time.monotonic() - self.started > STEADY
+            backoff = 0.0 if steady else min(max(backoff * 2, BACKOFF_FIRST), BACKOFF_LONGEST)
+            log.error("the proxy ended (%s); it is started again in %.1f s", _ending(code), backoff)
+            await asyncio.sleep(backoff)
+
+    async def _once(self) -> int:
+        self._before()
+        # A pipe of our own: asyncio's would put off the master's end until its last worker has ended.
+        reading, writing = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid())),
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=writing,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        self.pid = process.pid
+        words = asyncio.create_task(self._relay(reading))
+        try:
+            return await process.wait()
+        finally:
+            self.pid = None
+            await _end_group(process)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_TIMEOUT):
+                    await words
+
+    async def _relay(self, reading: int) -> None:
+        """Pass its words on until nobody can say more."""
+        stream = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", buffering=0)
+        )
+        with contextlib.closing(transport):
+            await self._lines(stream)
+
+    async def _lines(self, stream: asyncio.StreamReader) -> None:
+        rest = b""
+        while chunk := await stream.read(16 * 1024):
+            *lines, rest = (rest + chunk).split(b"\n")
+            rest = rest[:LINE_LIMIT]
+            for line in lines:
+                self._say(line[:LINE_LIMIT].decode(errors="replace"))
+
+    def _say(self, line: str) -> None:
+        self._heard(line)
+        found = _LINE.fullmatch(line)
+        level, words = (found[1], found[2]) if found else ("error", line)
+        if words.strip() and not any(noise in words for noise in _NOISE):
+            log.log(_LEVELS.get(level, logging.ERROR), "%s", words)
+
+
+async def _end_group(process: asyncio.subprocess.Process) -> None:
+    """End the master with SIGTERM, which ends its workers, and kill what is left of the group."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_TIMEOUT):
+                await process.wait()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"

@@ -1,0 +1,183 @@
+"""render: one service's Routing as one line of JSON, from which nginx's workers build their tables.
+
+Pure; equal input gives equal bytes. ``REFUSALS`` is all that this proxy cannot do: a destination that asks
+for one of these is refused, never served otherwise. Host names come resolved, since the balancer of nginx
+takes addresses alone.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from amalgam8.model.instance import Address
+from amalgam8.routing.addressing import address
+from amalgam8.routing.condition import ALWAYS, Condition
+from amalgam8.routing.plan import Entry
+from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Target, mirror_target
+from amalgam8.sidecar.nginx.patterns import test
+
+COPIES = 4
+"""Mirrors of one rule: nginx's configuration is fixed and has a place for each."""
+
+REFUSALS: dict[str, tuple[str, Callable[[ServiceRouting], bool]]] = {
+    "mirrors": (
+        f"more than {COPIES} mirror actions in one rule are not possible on nginx",
+        lambda service: any(len(entry.mirrors) > COPIES for entry in service.mirrors),
+    ),
+}
+"""What cannot be done: a name, the sentence, and whether a service asks for it."""
+
+Names = Mapping[str, tuple[str, ...]]
+"""Addresses by host name."""
+
+
+class Unrenderable(Exception):
+    """A destination asks for something that this proxy cannot do; the text says what."""
+
+
+def line(service: ServiceRouting, names: Names) -> bytes:
+    """The service's line, with its end.
+
+    Raises:
+        Unrenderable: it asks for something in REFUSALS, or for a pattern that cannot be said.
+    """
+    for sentence, asks in REFUSALS.values():
+        if asks(service):
+            raise Unrenderable(sentence)
+    try:
+        return msgspec.json.encode(_document(service, names)) + b"\n"
+    except ValueError as error:
+        raise Unrenderable(str(error)) from error
+
+
+def unavailable(name: str) -> bytes:
+    """The line of a service that is known and of which nothing could be rendered: 503."""
+    target = Target(name)
+    return (
+        msgspec.json.encode(
+            {
+                "name": name,
+                "key": address(name),
+                "targets": [_target(target, (), {})],
+                "routes": [{"slices": [{"target": 1, "weight": 1}]}],
+            }
+        )
+        + b"\n"
+    )
+
+
+def host_names(service: ServiceRouting) -> frozenset[str]:
+    """The host names that the service's instances have."""
+    return frozenset(
+        peer.address.host for peers in service.peers.values() for peer in peers if not peer.address.is_ip
+    )
+
+
+def _document(service: ServiceRouting, names: Names) -> dict[str, Any]:
+    order = {target: number for number, target in enumerate(sorted(service.peers, key=_name), 1)}
+    document: dict[str, Any] = {
+        "name": service.name,
+        "key": address(service.name),
+        "targets": [_target(target, service.peers[target], names) for target in order],
+        "routes": [_route(route, order) for route in service.routes],
+        "outers": [_route(route, order) for route in service.outers],
+        "access": [{**_entry(entry), "verdict": entry.verdict} for entry in service.access],
+        "limits": [{**_entry(entry), "limits": entry.limits} for entry in service.limits],
+        "headers": [{**_entry(entry), "set": entry.set, "remove": entry.remove} for entry in service.headers],
+        "mirrors": [
+            {
+                **_entry(entry),
+                "mirrors": [
+                    {"target": order[mirror_target(service.name, mirror)], "percent": mirror.percent}
+                    for mirror in entry.mirrors
+                ],
+            }
+            for entry in service.mirrors
+        ],
+        "faults": [
+            {**_entry(entry), "delays": entry.delays, "aborts": entry.aborts} for entry in service.faults
+        ],
+        "traces": [{**_entry(entry), "traces": entry.traces} for entry in service.traces],
+    }
+    return {key: value for key, value in document.items() if value}
+
+
+def _name(target: Target) -> str:
+    return target.name
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    found: dict[str, Any] = {"rule": entry.rule}
+    if entry.expires is not None:
+        found["expires"] = entry.expires
+    if entry.match != ALWAYS:
+        found["match"] = _condition(entry.match)
+    return found
+
+
+def _condition(condition: Condition) -> dict[str, Any]:
+    return {
+        "headers": [(name, *test(pattern)) for name, pattern in condition.headers],
+        "any": [
+            [[(name, *test(pattern)) for name, pattern in choice] for choice in group]
+            for group in condition.any
+        ],
+        "none": [[(name, *test(pattern)) for name, pattern in banned] for banned in condition.none],
+    }
+
+
+def _route(route: Route, order: Mapping[Target, int]) -> dict[str, Any]:
+    found: dict[str, Any] = {"slices": [_slice(piece, order) for piece in route.slices]}
+    if route.rule:
+        found["rule"] = route.rule
+    if route.expires is not None:
+        found["expires"] = route.expires
+    if route.match != ALWAYS:
+        found["match"] = _condition(route.match)
+    if route.affinity is not None:
+        found["affinity"] = route.affinity
+    if route.outer is not None:
+        outer = route.outer
+        found["order"] = outer.order
+        members = {"path": outer.path, "prefix": outer.prefix, "rewrite": outer.rewrite}
+        found |= {key: value for key, value in members.items() if value}
+    return found
+
+
+def _slice(piece: Any, order: Mapping[Target, int]) -> dict[str, Any]:
+    found: dict[str, Any] = {"target": order[piece.target], "weight": piece.weight}
+    if piece.timeout:
+        found["timeout"] = piece.timeout
+    if piece.retries is not None:
+        found["retries"] = piece.retries
+    return found
+
+
+def _target(target: Target, peers: tuple[Peer, ...], names: Names) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "service": target.service,
+        "name": target.name,
+        "tags": target.tags,
+        "peers": [each for peer in peers for each in _peers(peer, names)],
+    }
+    if target.policy.lb_type:
+        found["lb"] = target.policy.lb_type
+    if target.policy.resilience is not None:
+        found["resilience"] = target.policy.resilience
+    return found
+
+
+def _peers(peer: Peer, names: Names) -> list[dict[str, Any]]:
+    place: Address = peer.address
+    found: dict[str, Any] = {"id": peer.id, "port": place.port, "tags": peer.tags}
+    if place.tls:
+        found["tls"] = True
+    if place.is_ip:
+        return [{**found, "address": _bracketed(place.host)}]
+    addresses = names.get(place.host, ())
+    return [{**found, "address": _bracketed(each), "host": place.host} for each in addresses[:1]]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,304 @@
+"""A real nginx, small backends and a client that sends exactly what it is told to."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from amalgam8.model.caller import caller
+from amalgam8.model.instance import Address
+from amalgam8.model.report import PlanStamp
+from amalgam8.routing.plan import FaultEntry
+from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
+from amalgam8.sidecar.nginx.adapter import Nginx
+from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
+from tests.conftest import free_port
+
+LIMIT = 10.0
+
+
+class Call(msgspec.Struct):
+    """What a backend says that it was asked."""
+
+    name: str
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    size: int
+
+    def header(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+class Reply(msgspec.Struct):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def call(self) -> Call:
+        return msgspec.json.decode(self.body, type=Call)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Backend:
+    """An HTTP/1.1 server that answers with what it was asked, or as the path's last segment tells it to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.port = 0
+        self.calls = 0
+        self.connections = 0
+        self.gate: asyncio.Event | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            for writer in list(self._writers):
+                writer.close()
+            await self._server.wait_closed()
+            self._server = None
+
+    def peer(self, *tags: str, host: str = "127.0.0.1") -> Peer:
+        return Peer(self.name, Address(host, self.port), tuple(sorted(tags)))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        self.connections += 1
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while await self._answer(reader, writer):
+                    pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin1").split("\r\n")
+        method, path, _ = lines[0].split(" ")
+        headers = [
+            (key.lower(), value.strip()) for key, _, value in (line.partition(":") for line in lines[1:-2])
+        ]
+        self.calls += 1
+        size = await _body_size(reader, dict(headers))
+        word = path.partition("?")[0].rpartition("/")[2]
+        if self.gate is not None:
+            await self.gate.wait()
+        if word == "websocket":
+            writer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+            )
+            while data := await reader.read(1000):
+                writer.write(data)
+            return False
+        if word == "events":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: first\n\n")
+            await reader.read(1)
+            return False
+        if word == "broken":
+            return False
+        if word == "trickle":
+            return await _trickle(writer)
+        if word.startswith("bytes-"):
+            await _send_bytes(writer, int(word[6:]))
+            return True
+        status = int(word[7:]) if word.startswith("status-") else 200
+        body = msgspec.json.encode(Call(self.name, method, path, headers, size))
+        extra = "x-a8-reason: forged\r\nserver: backend\r\nx-accel-redirect: /x\r\n" if status != 200 else ""
+        head = f"HTTP/1.1 {status} OK\r\n{extra}content-length: {len(body)}\r\n\r\n".encode()
+        writer.write(head + (b"" if method == "HEAD" else body))
+        return True
+
+
+async def _trickle(writer: asyncio.StreamWriter) -> bool:
+    """A body that never ends, a byte at a time."""
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+    while not writer.is_closing():
+        writer.write(b"x")
+        await writer.drain()
+        await asyncio.sleep(0.02)
+    return False
+
+
+async def _send_bytes(writer: asyncio.StreamWriter, size: int) -> None:
+    writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n".encode())
+    chunk = b"x" * 65536
+    while size:
+        writer.write(chunk[:size])
+        size -= min(size, len(chunk))
+        await writer.drain()
+
+
+async def _body_size(reader: asyncio.StreamReader, headers: dict[str, str]) -> int:
+    if "content-length" in headers:
+        left = size = int(headers["content-length"])
+        while left:
+            left -= len(await reader.readexactly(min(left, 65536)))
+        return size
+    size = 0
+    if headers.get("transfer-encoding") == "chunked":
+        while length := int((await reader.readuntil(b"\r\n")).strip(), 16):
+            await reader.readexactly(length + 2)
+            size += length
+        await reader.readuntil(b"\r\n")
+    return size
+
+
+class Client:
+    """One keep-alive connection. Paths and headers go out byte for byte."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+
+    async def __aenter__(self) -> "Client":
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.close()
+
+    def send(self, path: str, headers: Iterable[tuple[str, str]] = (), method: str = "GET") -> None:
+        found = [("host", "mesh"), *headers]
+        if any(name.lower() == "host" for name, _ in headers):
+            found = list(headers)
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in found), "", ""]
+        self.writer.write("\r\n".join(lines).encode())
+
+    async def head(self) -> Reply:
+        lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin1").split("\r\n")
+        headers = {
+            key.lower(): value.strip() for key, _, value in (line.partition(":") for line in lines[1:-2])
+        }
+        return Reply(int(lines[0].split(" ")[1]), headers, b"")
+
+    async def ask(
+        self, path: str, headers: Iterable[tuple[str, str]] = (), method: str = "GET", body: bytes = b""
+    ) -> Reply:
+        async with asyncio.timeout(LIMIT):
+            more = [("content-length", str(len(body)))] if body else []
+            self.send(path, [*headers, *more], method)
+            self.writer.write(body)
+            reply = await self.head()
+            if "content-length" in reply.headers and method != "HEAD":
+                reply.body = await self.reader.readexactly(int(reply.headers["content-length"]))
+            return reply
+
+
+class Mesh:
+    """An nginx under test, and the Routing that it is to follow."""
+
+    def __init__(self, nginx: Nginx, port: int) -> None:
+        self.nginx = nginx
+        self.port = port
+        self.routing: dict[str, ServiceRouting] = {}
+        self._revision = 0
+
+    async def follow(self, *services: ServiceRouting) -> Confirmed:
+        """Desire exactly these services and wait until that is confirmed."""
+        self.desire(*services)
+        return await self.settled()
+
+    def desire(self, *services: ServiceRouting) -> None:
+        self._revision += 1
+        self.routing = {service.name: service for service in services}
+        self.nginx.desired.set(Desired(self.routing, Stamp(PlanStamp(self._revision))))
+
+    async def settled(self) -> Confirmed:
+        async with asyncio.timeout(LIMIT):
+            async for confirmed in self.nginx.confirmed.follow():
+                if confirmed is not None and confirmed.stamp.plan.revision == self._revision:
+                    return confirmed
+        raise AssertionError
+
+    async def ask(
+        self, path: str, *headers: tuple[str, str], method: str = "GET", body: bytes = b""
+    ) -> Reply:
+        async with Client(self.port) as client:
+            return await client.ask(path, headers, method, body)
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, port: int | None = None, **more: Any) -> AsyncIterator[Mesh]:
+    """An nginx that listens, until left."""
+    port = port or free_port()
+    nginx = Nginx(
+        state_dir=folder, listen_host="127.0.0.1", http_port=port, own_service=caller("shop"), **more
+    )
+    task = asyncio.create_task(nginx.run())
+    try:
+        await until_listening(port, task)
+        yield Mesh(nginx, port)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until_listening(port: int, task: "asyncio.Task[None]") -> None:
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end:
+        if task.done():
+            await task
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("nginx does not listen")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def backends(*names: str) -> AsyncIterator[list[Backend]]:
+    found = [Backend(name) for name in names]
+    for backend in found:
+        await backend.start()
+    try:
+        yield found
+    finally:
+        for backend in found:
+            await backend.stop()
+
+
+def simple(
+    name: str, *peers: Peer, faults: tuple[FaultEntry, ...] = (), piece: Mapping[str, Any] = {}, **more: Any
+) -> ServiceRouting:
+    """A service with one target; ``piece`` are members of its slice."""
+    target = Target(name)
+    routes = (Route((Slice(target, **piece),)),)
+    return ServiceRouting(name, routes, faults=faults, peers={target: peers}, **more)
+
+
+def split(
+    name: str, shares: Mapping[str, int], peers: Mapping[str, tuple[Peer, ...]], **more: Any
+) -> ServiceRouting:
+    """A service whose one route gives shares (whole numbers that divide SHARES) by tag."""
+    total = sum(shares.values())
+    slices = tuple(
+        Slice(Target(name, (tag,)), share * SHARES // total, position)
+        for position, (tag, share) in enumerate(shares.items())
+    )
+    targets = {Target(name, (tag,)): found for tag, found in peers.items()}
+    return ServiceRouting(name, (Route(slices, **more),), peers=targets)

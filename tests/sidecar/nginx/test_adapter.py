@@ -1,0 +1,261 @@
+"""A real nginx follows what the agent desires, all of its workers, and refuses what it cannot do."""
+
+import asyncio
+import contextlib
+import functools
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from amalgam8.model.caller import caller
+from amalgam8.model.errors import InvalidSetting
+from amalgam8.routing.condition import Condition
+from amalgam8.routing.plan import MirrorEntry, PlanMirror
+from amalgam8.routing.resolve import Route, ServiceRouting, Slice, Target, mirror_target
+from amalgam8.sidecar.nginx.adapter import Nginx
+from amalgam8.sidecar.nginx.push import Head, exchange, push
+from amalgam8.sidecar.nginx.render import line
+from tests.conftest import eventually, free_port
+from tests.sidecar.nginx.support import Client, Mesh, backends, running, simple, split, until
+
+
+async def test_before_anything_is_known_it_answers_503(mesh: Mesh) -> None:
+    reply = await mesh.ask("/reviews/x")
+    assert reply.status == 503
+    assert reply.headers["x-a8-reason"] == "unavailable; service=reviews; rule="
+    assert reply.json["service"] == "reviews"
+
+
+async def test_calls_go_to_the_instances_in_turn_with_their_path_as_it_came(mesh: Mesh) -> None:
+    async with backends("one", "two") as (one, two):
+        await mesh.follow(simple("reviews", one.peer(), two.peer()))
+        calls = [(await mesh.ask("/reviews/a%2Fb//c;d?e=%20")).call for _ in range(4)]
+        assert [call.path for call in calls] == ["/a%2Fb//c;d?e=%20"] * 4
+        assert sorted(call.name for call in calls) == ["one", "one", "two", "two"]
+        assert (await mesh.ask("/reviews")).call.path == "/"
+        assert (await mesh.ask("/reviews?x")).call.path == "/?x"
+
+
+async def test_an_unknown_service_is_a_404_and_one_without_instances_a_503(mesh: Mesh) -> None:
+    await mesh.follow(simple("empty"))
+    unknown, empty = await mesh.ask("/nobody/x"), await mesh.ask("/empty/x")
+    assert (unknown.status, unknown.headers["x-a8-reason"]) == (404, "unknown; service=nobody; rule=")
+    assert (empty.status, empty.headers["x-a8-reason"]) == (503, "unavailable; service=empty; rule=")
+
+
+async def test_connections_to_instances_are_kept(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+        async with Client(mesh.port) as client:
+            for _ in range(20):
+                assert (await client.ask("/reviews/x")).status == 200
+        assert one.connections == 1
+
+
+async def test_weights_are_kept_within_chance(mesh: Mesh) -> None:
+    async with backends("one", "two") as (one, two):
+        await mesh.follow(
+            split("reviews", {"v1": 80, "v2": 20}, {"v1": (one.peer("v1"),), "v2": (two.peer("v2"),)})
+        )
+        async with Client(mesh.port) as client:
+            for _ in range(1000):
+                await client.ask("/reviews/x")
+        assert 740 < one.calls < 860  # 4.7 standard deviations
+
+
+async def test_every_worker_follows_before_it_is_confirmed(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=3) as mesh, backends("one", "two") as (one, two):
+        for turn in range(30):
+            peer = (one, two)[turn % 2]
+            await mesh.follow(simple("reviews", peer.peer()))
+            replies = await asyncio.gather(*(mesh.ask("/reviews/x") for _ in range(12)))
+            assert {reply.call.name for reply in replies} == {peer.name}
+
+
+async def test_a_worker_born_later_knows_all_before_its_first_call(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=2) as mesh, backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+        for _ in range(5):
+            before = set(_workers(mesh))
+            killed = min(before)
+            os.kill(killed, signal.SIGKILL)
+            await until(functools.partial(_replaced, mesh, killed))
+            for _ in range(10):
+                assert (await mesh.ask("/reviews/x")).status == 200
+        await mesh.follow(simple("ratings", one.peer()))
+        assert {(await mesh.ask("/ratings/x")).status for _ in range(10)} == {200}
+
+
+async def test_a_killed_nginx_is_started_again_and_told_everything(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+        pid = mesh.nginx.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: mesh.nginx.pid not in (pid, None))
+
+        async def answers() -> bool:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                return (await mesh.ask("/reviews/x")).status == 200
+            return False
+
+        await eventually(answers)
+
+
+async def test_only_services_that_changed_travel(mesh: Mesh, tmp_path: Path) -> None:
+    async with backends("one") as (one,):
+        kept = simple("kept", one.peer())
+        await mesh.follow(kept, simple("reviews", one.peer()))
+        # The line of a service that did not change may be lost: nobody sends it again.
+        answer = await push(tmp_path / "control.sock", Head(1, 99), [])
+        assert (answer.status, answer.generation) == (409, 1)
+        await mesh.follow(kept, simple("ratings", one.peer()))
+        assert (await mesh.ask("/kept/x")).status == 200
+        assert (await mesh.ask("/reviews/x")).status == 404
+        assert (await mesh.ask("/ratings/x")).status == 200
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"{",
+        b"[]\n",
+        b"null\n",
+        b'{"generation":9}\n',
+        b'{"generation":9,"base":0}\n{"name":"x"}\n',
+        b'{"generation":9,"base":0}\n{"name":"x","key":"x","targets":[],"routes":[{"slices":[{"target":1}]}]}\n',
+        b'{"generation":9,"base":0}\n{"name":"x","key":"x","routes":[]}\n',
+        b'{"generation":9,"base":0}\n"' + b"[" * 5000 + b"\n",
+        b'{"generation":9,"base":0}',
+    ],
+)
+async def test_a_broken_document_is_refused_as_a_whole(mesh: Mesh, tmp_path: Path, document: bytes) -> None:
+    async with backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+        status, _ = await exchange(tmp_path / "control.sock", "POST", "/document", document)
+        assert status == 400
+        assert (await mesh.ask("/reviews/x")).status == 200
+
+
+async def test_a_document_above_the_limit_is_refused(mesh: Mesh, tmp_path: Path) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / "control.sock"))
+    writer.write(b"POST /document HTTP/1.1\r\nhost: x\r\ncontent-length: 33554433\r\n\r\n")
+    assert b" 413 " in await reader.readline()
+    writer.close()
+
+
+async def test_the_control_socket_is_its_owners_alone(mesh: Mesh, tmp_path: Path) -> None:
+    await until(lambda: (tmp_path / "control.sock").stat().st_mode & 0o777 == 0o600)
+    await until(lambda: (tmp_path / "hop.sock").stat().st_mode & 0o777 == 0o600)
+
+
+async def test_what_cannot_be_done_is_rejected_and_the_rest_followed(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        target, tags = Target("reviews"), tuple(f"v{i}" for i in range(5))
+        mirrors = tuple(PlanMirror((tag,)) for tag in tags)
+        many = ServiceRouting(
+            "reviews",
+            (Route((Slice(target),)),),
+            mirrors=(MirrorEntry(rule="copy", mirrors=mirrors),),
+            peers={target: (one.peer(),), **{mirror_target("reviews", each): () for each in mirrors}},
+        )
+        await mesh.follow(simple("reviews", one.peer()), simple("ratings", one.peer()))
+        confirmed = await mesh.follow(many, simple("ratings", one.peer()))
+        assert [each.destination for each in confirmed.rejected] == ["reviews"]
+        assert confirmed.rejected[0].reason.startswith("nginx: more than 4 mirror")
+        assert (await mesh.ask("/reviews/x")).status == 200  # as it was
+        confirmed = await mesh.follow(simple("reviews", one.peer()), simple("ratings", one.peer()))
+        assert confirmed.rejected == ()
+
+
+async def test_what_nginx_refuses_is_left_out_by_name(tmp_path: Path) -> None:
+    def faulty(service: ServiceRouting, names: object) -> bytes:
+        text = line(service, {})
+        return text.replace(b'"is","odd"', b'"regex","("')
+
+    async with running(tmp_path, render_service=faulty) as mesh, backends("one") as (one,):
+        target = Target("bad")
+        bad = ServiceRouting(
+            "bad",
+            (Route((Slice(target),), Condition((("x", "^odd$"),)), "r"), Route((Slice(target),))),
+            peers={target: (one.peer(),)},
+        )
+        confirmed = await mesh.follow(bad, simple("good", one.peer()))
+        assert [each.destination for each in confirmed.rejected] == ["bad"]
+        assert (await mesh.ask("/good/x")).status == 200
+        assert (await mesh.ask("/bad/x")).status == 503
+
+
+async def test_a_thousand_flips_under_load_fail_no_call(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=2) as mesh, backends("one", "two") as (one, two):
+        await mesh.follow(simple("reviews", one.peer()))
+        done, seen = asyncio.Event(), set[int]()
+
+        async def load() -> None:
+            async with Client(mesh.port) as client:
+                while not done.is_set():
+                    seen.add((await client.ask("/reviews/x")).status)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(load())
+            for turn in range(1000):
+                await mesh.follow(simple("reviews", (one, two)[turn % 2].peer()))
+            done.set()
+        assert seen == {200}
+
+
+async def test_a_taken_port_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    server = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(InvalidSetting, match=f"port {port} on 127.0.0.1 is taken"):
+        await _nginx(tmp_path, port=port).run()
+    server.close()
+
+
+async def test_a_missing_binary_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="is no executable file"):
+        await _nginx(tmp_path, binary="/nowhere/nginx").run()
+    with pytest.raises(InvalidSetting, match="is no nginx"):
+        await _nginx(tmp_path, binary="/bin/true").run()
+
+
+async def test_it_ends_with_all_its_workers(tmp_path: Path) -> None:
+    async with running(tmp_path, workers=2) as mesh:
+        await until(lambda: len(_workers(mesh)) == 2)
+        workers = _workers(mesh)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+async def test_figures_have_the_names_of_the_project(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+        await mesh.ask("/reviews/x")
+        await mesh.ask("/nobody/x")
+        text = (await mesh.nginx.metrics()).decode()
+        assert 'a8_proxy_calls_total{status="2xx"} 1\n' in text
+        assert 'a8_proxy_calls_total{status="4xx"} 1\n' in text
+        assert "a8_proxy_restarts_total 0\n" in text
+
+
+def _nginx(folder: Path, port: int | None = None, binary: str | None = None) -> Nginx:
+    return Nginx(
+        state_dir=folder,
+        listen_host="127.0.0.1",
+        http_port=port or free_port(),
+        own_service=caller("shop"),
+        binary=binary,
+    )
+
+
+def _workers(mesh: Mesh) -> list[int]:
+    pid = mesh.nginx.pid
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _replaced(mesh: Mesh, killed: int) -> bool:
+    now = _workers(mesh)
+    return len(now) == 2 and killed not in now
