@@ -3,10 +3,11 @@
 import asyncio
 import sys
 
-from benchmarks import fleet, propagation, registry, sidecar
+from benchmarks import asking, fleet, propagation, registry, sidecar
 from benchmarks.figures import machine
 
 BENCHMARKS = {
+    "asking": asking.run,
     "fleet": fleet.run,
     "propagation": propagation.run,
     "registry": registry.run,

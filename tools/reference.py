@@ -1,9 +1,10 @@
 """Writes the generated pages of docs/reference from the code; with --check, says which are not current.
 
 Settings from their dataclasses, errors from their tree, metrics from their tables, commands from the
-command line itself. A test holds the pages to the code.
+command line itself, the rules' schema from the language. A test holds the pages to the code.
 """
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from amalgam8.controller import metrics as controller_metrics
 from amalgam8.controller.settings import REFUSED as CONTROLLER_REFUSED
 from amalgam8.controller.settings import ControllerSettings
 from amalgam8.model import errors
+from amalgam8.model.schema import rule_schema
 from amalgam8.registry import metrics as registry_metrics
 from amalgam8.registry.settings import REFUSED as REGISTRY_REFUSED
 from amalgam8.registry.settings import RegistrySettings
@@ -137,6 +139,7 @@ def pages() -> dict[Path, str]:
         FOLDER / "errors.md": errors_page(),
         FOLDER / "metrics.md": metrics_page(),
         FOLDER / "cli.md": NOTE + "\n" + commands(),
+        FOLDER / "rules.schema.json": json.dumps(rule_schema(), indent=2) + "\n",
     }
 
 

@@ -176,6 +176,7 @@ async def test_info_shows_settings_but_no_token(a8ctl: Cli, monkeypatch: pytest.
             "A8_CONTROLLER_TOKEN": "(set)",
             "A8_REGISTRY_URL": a8ctl.server.url,
             "A8_REGISTRY_TOKEN": "",
+            "A8_CA_CERT": "",
             "A8_DEBUG": "false",
         }
     assert "| Env. Variable" in (await a8ctl("info")).out

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from starlette.responses import Response
 
-from amalgam8.cli.main import COMMANDS, hoist, main
+from amalgam8.cli.commands import COMMANDS
+from amalgam8.cli.main import hoist, main
 from amalgam8.model.errors import StoreUnavailable
 from tests.cli.standin import Cli
 from tests.conftest import free_port
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--help"]) == 0
     shown = capsys.readouterr().out

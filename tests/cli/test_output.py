@@ -1,11 +1,10 @@
 import io
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam8.cli.output import Console, Lines, passable, wants_colour
+from amalgam8.cli.output import Console, Lines, passable
 
 
 @given(st.lists(st.binary(max_size=30), max_size=10))
@@ -62,15 +61,3 @@ def test_a_reader_that_goes_away_is_told_once() -> None:
     console.line("a", "x")
     console.block("y")
     assert calls == [1]
-
-
-@pytest.mark.parametrize(
-    ("terminal", "environ", "wanted"),
-    [(True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False), (True, {"TERM": "dumb"}, False)],
-)
-def test_when_colour_is_wanted(terminal: bool, environ: dict[str, str], wanted: bool) -> None:
-    class Stream(io.StringIO):
-        def isatty(self) -> bool:
-            return terminal
-
-    assert wants_colour(Stream(), environ) is wanted

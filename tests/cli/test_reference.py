@@ -4,17 +4,20 @@ import sys
 
 import pytest
 
-from amalgam8.cli.main import COMMANDS
+from amalgam8.cli.commands import COMMANDS
 from amalgam8.cli.reference import markdown
 
 
 def test_every_command_and_flag_is_there() -> None:
     page = markdown()
-    for name, _, examples in COMMANDS:
-        assert f"\n## {name}\n" in page
-        for example in examples:
+    for name, command in COMMANDS.items():
+        assert (f"\n## {name}\n" in page) is not command.hidden
+        for example in () if command.hidden else command.examples:
             assert f"a8ctl {example}\n" in page
-    assert "`A8_CONTROLLER_URL` | `http://localhost:31200`" in page
+    assert (
+        "`A8_CONTROLLER_URL` |  | The controller. By default the context's, else http://localhost:31200"
+        in page
+    )
     assert "| `--gateway-port` PORT |  | `32000` |" in page
     assert "| `-o`, `--output` `table` or `json` or `yaml` |  | `table` |" in page
 

@@ -154,6 +154,14 @@ async def test_rules_survive_in_a_state_folder_and_nothing_survives_kill_9(tmp_p
     async with up(tmp_path, [ENTRY], *flags) as run:
         await run.until(READY)
         assert (await a8ctl(run, "rule-create", "-f", str(tmp_path / "rule.json")))[0] == 0
+
+        async def knows() -> bool:
+            """The controller was told of the registry: it explains with instances."""
+            code, out = await a8ctl(run, "explain", "--from", "web", "--to", "toy", "-o", "json")
+            found = json.loads(out)
+            return code == 0 and found["notes"] == [] and len(found["versions"][0]["instances"]) == 1
+
+        await eventually(knows, within=30, what="an explanation with instances")
         assert await run.end(signal.SIGTERM) == 0
     async with up(tmp_path, [ENTRY], *flags) as run:
         await run.until(READY)

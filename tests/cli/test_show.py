@@ -1,3 +1,6 @@
+import io
+import sys
+
 import msgspec
 import pytest
 import yaml
@@ -47,3 +50,32 @@ def test_yaml_keeps_order_and_reads_back() -> None:
     assert yaml.safe_load(shown) == {"rules": [{"z": 1, "a": ["x: y", "é", "no"]}]}
     assert shown.index("z:") < shown.index("a:")
     assert "é" in shown
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environ", "wanted"),
+    [(True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False), (True, {"TERM": "dumb"}, False)],
+)
+def test_when_colour_is_wanted(terminal: bool, environ: dict[str, str], wanted: bool) -> None:
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    assert show.wants_colour(Stream(), environ) is wanted
+
+
+def test_colour_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    rows = [(show.coloured("gone\x1b[2J", "red"), "x")]
+    plain = show.table(("A", "B"), rows)
+    assert "\x1b" not in plain
+    assert "| gone\\x1b[2J | x |" in plain
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert "| \x1b[31mgone\\x1b[2J\x1b[0m | x |" in show.table(("A", "B"), rows)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert show.table(("A", "B"), rows) == plain

@@ -1,5 +1,8 @@
 """Rules, instances, callers and requests at random: a real proxy's answers are among those of ``decide``.
 
+And of ``explain``: what the answers are held to is read off the explanation that the controller's API would
+give of each request, which must say the same as ``decide`` of the whole Routing.
+
 A few hundred sets in each run of the tests, always the same ones; ``make fuzz SECONDS=3600`` goes on with
 others (``A8_FUZZ_SECONDS``, ``A8_FUZZ_SEED``). Where the two differ, the smallest such case that was found is
 printed as YAML, as it would stand in ``cases``. Shares are held to what ``decide`` says by chi-square.
@@ -23,10 +26,15 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
+from amalgam8.controller.book import book_of
+from amalgam8.controller.explain_api import present
+from amalgam8.controller.plans import Plans
+from amalgam8.controller.store import Mirror
 from amalgam8.model.caller import Caller
 from amalgam8.model.instance import Endpoint, Instance
 from amalgam8.model.rule import Abort, Action, Delay, RateLimit, Rule
 from amalgam8.routing.decide import Decision, Request, decide
+from amalgam8.routing.explain import Call, explain
 from amalgam8.routing.resolve import ServiceRouting, resolve
 from tests.conformance.case import OWN_SERVICE, Ask
 from tests.conformance.chances import Chance, chances
@@ -35,6 +43,7 @@ from tests.conformance.expect import LIMITED, Answer, admitted
 from tests.conformance.proxies import PROXIES
 from tests.conformance.running import Bench, bench
 from tests.routing import language
+from tests.routing.test_explain import decision_of
 from tests.routing.test_meaning import planned
 
 SECONDS = float(os.environ.get("A8_FUZZ_SECONDS", "0"))
@@ -120,6 +129,8 @@ async def _check(
     rules = [each for rule in rules if (each := _quick(rule, found.proxy.lacks)) is not None]
     placed, names = _placed(instances, found.pool.ports)
     routing = resolve(planned(rules, who), placed, NOW)
+    book = book_of(rules, 1, 0)
+    world = present(book, Plans(Mirror(book)), who, placed)
     rejected = await found.follow(routing, names)
     assert rejected == {}, f"{rejected}\n{_as_case(rules, who, placed, requests)}"
     for request in requests:
@@ -127,7 +138,12 @@ async def _check(
         if "Host" not in request.headers:
             headers.append(("Host", "mesh"))
         ask = Ask(path=request.path, headers=headers)
-        decision = decide(routing, ask.request(), OWN_SERVICE)
+        whole, call = ask.request(), Call("", ask.path, ask.method, ask.request().headers)
+        explanation = explain(world, who, call, NOW, OWN_SERVICE)
+        decision = decision_of(explanation)
+        if decision != (right := decide(routing, whole, OWN_SERVICE)):
+            case = _as_case(rules, who, placed, [request])
+            raise AssertionError(f"explained as {explanation}\ndecided as {right}\n{case}")
         allowed = chances(decision)
         draws = DRAWS if _can_be_counted(decision, allowed) else TRIES
         answers = await found.send(ask, draws)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from amalgam8.clients.controller import ControllerClient
 from amalgam8.clients.http import Http
 from amalgam8.controller.api import controller_api
+from amalgam8.controller.catalogue import Catalogue
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
 from amalgam8.controller.store import Store
@@ -46,6 +47,7 @@ async def running(
     clock: Callable[[], float] = time.monotonic,
     auth: Auth | None = None,
     require_https: bool = False,
+    catalogue: Catalogue | None = None,
 ) -> AsyncIterator[Controller]:
     metrics = Metrics()
     tenants = Tenants(
@@ -53,7 +55,9 @@ async def running(
     )
     await tenants.open()
     metrics.watch(tenants, clock)
-    app = controller_api(tenants, metrics, auth or Auth(), clock, require_https=require_https)
+    app = controller_api(
+        tenants, metrics, auth or Auth(), clock, require_https=require_https, catalogue=catalogue
+    )
     async with serving(app, bind("127.0.0.1", 0, "api_port")) as port:
         http = Http(f"http://127.0.0.1:{port}", connections=64)
         try:

@@ -35,7 +35,7 @@ REPORT = {
     "plan": {"revision": 1, "hash": "x"},
     "registry": {"epoch": "", "revision": 0},
 }
-OPEN = {"/", "/uptime", "/health", "/metrics", "/openapi.json"}
+OPEN = {"/", "/uptime", "/health", "/metrics", "/openapi.json", "/v1/schema/rules.json"}
 BLUE, GREEN = ({"Authorization": f"Bearer {token(name)}"} for name in ("blue", "green"))
 ANY = range(400, 600)
 
@@ -102,6 +102,8 @@ def body_for(method: str, path: str) -> Any:
         return {"ids": ["e9c8b4d19ed5e3a1"]}
     if path in ("/v1/rollback", "/v1/confirm"):
         return {"revision": 1}
+    if path == "/v1/explain":
+        return {"destination": MARK}
     if path == "/v1/import":
         return {"form": 1, "revision": 0, "newest": 0, "rules": [], "written": {}}
     return REPORT if path.startswith("/v1/sidecars") else {"rules": [RULE]}

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from amalgam8.clients.instances import SeenInstances
 from amalgam8.model.report import PlanStamp, RegistryStamp
 from amalgam8.routing.plan import DestinationPlan, PlanBackend, RouteEntry
 from amalgam8.runtime.latest import Latest
 from amalgam8.sidecar.follow import Seen
 from amalgam8.sidecar.proxy import Desired, Stamp
 from amalgam8.sidecar.routing import Join
-from amalgam8.sidecar.view import SeenInstances, SeenPlan
+from amalgam8.sidecar.view import SeenPlan
 from tests.wire import instance
 
 ONE, OTHER = instance("reviews", 1, "v1"), instance("ratings", 2)

@@ -4,11 +4,10 @@ A ``Target`` comes from the global flags. With ``debug`` each request is shown a
 error first; a token is shown as the variable that holds it, never as itself.
 """
 
-import asyncio
 import contextlib
 import shlex
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -64,7 +63,7 @@ class Target:
             async with self.controller() as client:
                 return await ask(client)
 
-        return asyncio.run(run())
+        return _run(run())
 
     def with_registry(self, ask: "Callable[[RegistryClient], Awaitable[T]]") -> T:
         """Run ``ask`` with a client of the registry; raises as the client does."""
@@ -73,7 +72,7 @@ class Target:
             async with self.registry() as client:
                 return await ask(client)
 
-        return asyncio.run(run())
+        return _run(run())
 
     @contextlib.asynccontextmanager
     async def controller(self) -> "AsyncIterator[ControllerClient]":
@@ -94,6 +93,12 @@ class Target:
             yield RegistryClient(http)
         finally:
             await http.close()
+
+
+def _run(asked: Coroutine[Any, Any, T]) -> T:
+    import asyncio  # a fifth of the time that --help takes, which does not need it
+
+    return asyncio.run(asked)
 
 
 def _http(url: str, token: str, variable: str, target: Target) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from amalgam8.cli import documents, show, terms
@@ -16,7 +17,7 @@ from amalgam8.cli.rules import target_of
 from amalgam8.model.errors import A8Error, InvalidInput
 
 if TYPE_CHECKING:
-    from amalgam8.clients.controller import Wrote
+    from amalgam8.clients.controller import How, Wrote
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -38,6 +39,7 @@ class Differs(A8Error):
     code = "differs"
 
 
+@terms.writing(careful=True)
 def apply(
     ctx: typer.Context,
     files: Files,
@@ -45,20 +47,17 @@ def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and to whom.")] = False,
     tags: Tags = None,
     output: Output = None,
-    confirm_within: terms.ConfirmWithin = "",
-    if_revision: terms.IfRevision = "",
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Make the controller's rules what the files say, as one revision.
 
     Rules are created and replaced by their ids; with --prune, what the files do not mention is removed. With
     --tag all this is about the rules that carry the tag, and the others stay.
     """
-    how = terms.how(wait and not dry_run, timeout, author, comment, confirm_within, if_revision)
     rules = read(files)
+    if dry_run:
+        how = msgspec.structs.replace(how, wait=None)
     wrote = target_of(ctx).with_controller(
         lambda controller: controller.apply(rules, tags=tags or (), prune=prune, dry_run=dry_run, how=how)
     )

@@ -26,15 +26,31 @@ STDIN = "standard input"
 Rules = list[Any]
 
 
+class BadText(InvalidInput):
+    """What is wrong with a document as a text; ``line`` and ``column`` from 1, 0 where they are not known."""
+
+    def __init__(self, name: str, reason: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(f"{name}: {f'line {line}, column {column}: ' if line else ''}{reason}")
+        self.reason = reason
+        self.line = line
+        self.column = column
+
+
 def read_rules(path: str, *, quiet: bool = False) -> Rules:
     """The rules in the file at ``path``, or on standard input where that is empty or ``-``.
 
     Raises:
         InvalidInput: it cannot be read, or is no JSON or YAML; one sentence that says where.
     """
+    text, name = read_text(path, quiet=quiet)
+    return rules_in(parse(text, name), name)
+
+
+def read_text(path: str, *, quiet: bool = False) -> tuple[str, str]:
+    """The text at ``path``, as read_rules looks for it, and the name that findings call it by."""
     if path in ("", "-"):
-        return rules_in(parse(_standard_input(quiet), STDIN), STDIN)
-    return rules_in(parse(read_file(path), path), path)
+        return _standard_input(quiet), STDIN
+    return read_file(path), path
 
 
 def read_file(path: str | Path, limit: int = SIZE_LIMIT) -> str:
@@ -79,18 +95,18 @@ def rules_in(document: Any, name: str) -> Rules:
     elif isinstance(document, dict) and "rules" in document:
         # What rule-get prints carries the revision too.
         if unknown := set(document) - {"rules", "revision"}:
-            raise InvalidInput(f"{name}: $.{min(unknown)}: unknown member beside rules")
+            raise BadText(name, f"$.{min(unknown)}: unknown member beside rules")
         rules = document["rules"]
         if rules is not None and not isinstance(rules, list):
-            raise InvalidInput(f"{name}: $.rules: expected a list")
+            raise BadText(name, "$.rules: expected a list")
     elif isinstance(document, dict) and document:
         rules = [document]
     elif document is None or document == {}:
         rules = []
     else:
-        raise InvalidInput(f"{name}: expected rules, found a single {type(document).__name__}")
+        raise BadText(name, f"expected rules, found a single {type(document).__name__}")
     if not rules:
-        raise InvalidInput(f"{name}: holds no rules")
+        raise BadText(name, "holds no rules")
     return rules
 
 
@@ -126,21 +142,26 @@ def _json(text: str, name: str) -> Any:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise InvalidInput(f"{name}: the member {key!r} is given twice")
+                raise BadText(name, f"the member {key!r} is given twice")
             found[key] = value
         return found
 
     def constant(word: str) -> NoReturn:
-        raise InvalidInput(f"{name}: {word} is not JSON")
+        raise BadText(name, f"{word} is not JSON")
 
     try:
         return json.loads(text, object_pairs_hook=members, parse_constant=constant)
     except json.JSONDecodeError as error:
-        raise InvalidInput(f"{name}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise BadText(name, error.msg, error.lineno, error.colno) from None
     except RecursionError:
-        raise InvalidInput(f"{name}: nested too deep") from None
+        raise BadText(name, "nested too deep") from None
     except ValueError as error:
-        raise InvalidInput(f"{name}: {error}") from None
+        raise BadText(name, str(error)) from None
+
+
+def compose(text: str) -> Any:
+    """The nodes of a YAML text that ``parse`` has read, with their marks; None: there are none."""
+    return yaml.compose(text, _Loader)
 
 
 def _yaml(text: str, name: str) -> Any:
@@ -148,17 +169,17 @@ def _yaml(text: str, name: str) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506 - built on the safe loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise InvalidInput(f"{name}: {where}{error.problem or error.context}") from None
+        at = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        raise BadText(name, str(error.problem or error.context), *at) from None
     except yaml.reader.ReaderError as error:
-        raise InvalidInput(f"{name}: character {error.position}: {error.reason}") from None
+        raise BadText(name, f"character {error.position}: {error.reason}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise InvalidInput(f"{name}: {error}") from None
+        raise BadText(name, str(error)) from None
     except RecursionError:
-        raise InvalidInput(f"{name}: nested too deep") from None
+        raise BadText(name, "nested too deep") from None
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # which of the two there is, is known at run time
     """Plain values only: times stay text, and a member given twice or a merge key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -204,9 +225,9 @@ class _Check:
     def value(self, item: object, path: str, depth: int) -> None:
         self._count += 1
         if self._count > VALUES_LIMIT:
-            raise InvalidInput(f"{self._name}: more than the limit of {VALUES_LIMIT} values")
+            raise BadText(self._name, f"more than the limit of {VALUES_LIMIT} values")
         if depth > DEPTH_LIMIT:
-            raise InvalidInput(f"{self._name}: {path[:80]}…: nested too deep; the limit is {DEPTH_LIMIT}")
+            raise BadText(self._name, f"{path[:80]}…: nested too deep; the limit is {DEPTH_LIMIT}")
         if isinstance(item, dict):
             for key, member in item.items():
                 self.text(key, path)
@@ -217,13 +238,13 @@ class _Check:
         elif isinstance(item, str):
             self.text(item, path)
         elif isinstance(item, float) and not math.isfinite(item):
-            raise InvalidInput(f"{self._name}: {path}: {item} is no number that JSON can say")
+            raise BadText(self._name, f"{path}: {item} is no number that JSON can say")
         elif item is not None and not isinstance(item, (int, float)):
-            raise InvalidInput(f"{self._name}: {path}: a {type(item).__name__} is nothing that JSON can say")
+            raise BadText(self._name, f"{path}: a {type(item).__name__} is nothing that JSON can say")
 
     def text(self, item: str, path: str) -> None:
         if not item.isascii():
             try:
                 item.encode()
             except UnicodeEncodeError:
-                raise InvalidInput(f"{self._name}: {path}: half of a surrogate pair is no text") from None
+                raise BadText(self._name, f"{path}: half of a surrogate pair is no text") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amalgam8.cli import show, terms
+from amalgam8.cli import completion, show, terms
 from amalgam8.cli.listings import Output, action_text, headers_of, read_listed, source_text
 from amalgam8.cli.rules import Destinations, target_of
 from amalgam8.model.errors import A8Error, InvalidSetting
@@ -47,20 +47,21 @@ def faults(ctx: typer.Context, destinations: Destinations = None, output: Output
     show.listing(output, columns, rows, listed)
 
 
+@terms.writing()
 def stop(
     ctx: typer.Context,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Rules of these ids.")] = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="Rules of these ids.", autocompletion=completion.rules),
+    ] = None,
     everything: Annotated[bool, typer.Option("-a", "--all", help="All faults.")] = False,
     destinations: Destinations = None,
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Stop faults: by id, by destination, or all of them."""
     if everything == bool(ids or destinations):
         raise InvalidSetting("say which faults: ids, -d SERVICE, or --all")
-    how = terms.how(wait, timeout, author, comment)
     target = target_of(ctx)
     count, wrote = target.with_controller(
         lambda controller: _stop(controller, tuple(ids or ()), tuple(destinations or ()), how)

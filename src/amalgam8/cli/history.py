@@ -14,7 +14,7 @@ from amalgam8.cli import documents, show, terms
 from amalgam8.cli.rules import target_of
 
 if TYPE_CHECKING:
-    from amalgam8.clients.controller import ControllerClient, Entry, Step
+    from amalgam8.clients.controller import ControllerClient, Entry, How, Step
 
 Output = Annotated[show.Form, typer.Option("-o", "--output", help="Form.")]
 Revision = Annotated[int, typer.Argument(metavar="REVISION", min=0, help="The number of a revision.")]
@@ -57,32 +57,26 @@ def history_show(ctx: typer.Context, revision: Revision, output: Output = show.F
     show.say(difference(found.difference))
 
 
+@terms.writing(careful=True)
 def rollback(
     ctx: typer.Context,
     revision: Revision,
-    confirm_within: terms.ConfirmWithin = "",
-    if_revision: terms.IfRevision = "",
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Make the rules what they were at a revision, as a new one, all or nothing.
 
     Rules that have lapsed since stay gone.
     """
-    how = terms.how(wait, timeout, author, comment, confirm_within, if_revision)
     wrote = target_of(ctx).with_controller(lambda controller: controller.rollback(revision, how))
     counts = f"{len(wrote.created)} created, {len(wrote.updated)} updated, {len(wrote.removed)} removed"
     show.say(f"Rolled back to revision {revision} as revision {wrote.revision}: {counts}.")
     terms.finish(wrote)
 
 
-def confirm(
-    ctx: typer.Context, revision: Revision, author: terms.Author = "", comment: terms.Comment = ""
-) -> None:
+@terms.writing(waits=False)
+def confirm(ctx: typer.Context, revision: Revision, *, how: "How") -> None:
     """Let a change stay that would be undone by itself."""
-    how = terms.how(author=author, comment=comment)
     wrote = target_of(ctx).with_controller(lambda controller: controller.confirm(revision, how))
     show.say(f"Confirmed revision {revision}, as revision {wrote.revision}.")
 
@@ -125,10 +119,15 @@ def difference(steps: "tuple[Step, ...]") -> str:
     for step in steps:
         sign = {"create": "+", "update": "~", "remove": "-"}.get(step.change, "?")
         names = f": {', '.join(step.members)}" if step.members else ""
-        lines.append(show.clean(f"{sign} {step.id} ({step.destination}){names}"))
+        lines.append(_painted(sign, f"{sign} {step.id} ({step.destination}){names}"))
         for mark, rule in (("-", step.before), ("+", step.after)):
-            lines += [f"    {mark} {line}" for line in _shown(rule, step.members)]
+            lines += [_painted(mark, f"    {mark} {line}") for line in _shown(rule, step.members)]
     return "\n".join(lines)
+
+
+def _painted(sign: str, text: str) -> str:
+    colour = {"+": "green", "-": "red"}.get(sign, "yellow")
+    return show.painted(show.coloured(text, colour))
 
 
 def _shown(rule: dict[str, Any] | None, members: tuple[str, ...]) -> list[str]:

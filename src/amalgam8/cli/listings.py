@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from amalgam8.cli import show
+from amalgam8.cli import completion, show
 from amalgam8.cli.rules import Destinations, Ids, Tags, target_of
 from amalgam8.model.errors import BadAnswer
 
@@ -19,6 +19,7 @@ Output = Annotated[show.Form, typer.Option("-o", "--output", help="Form.")]
 Json = Annotated[bool, typer.Option("--json", help="The same as -o json.")]
 
 UNTAGGED = "-untagged-"
+STATES = {"applied": "green", "pending": "yellow", "rejected": "red", "gone": "grey"}
 _USER = ".*?user="
 
 
@@ -65,7 +66,13 @@ def routes(
     ctx: typer.Context,
     services: Annotated[
         list[str] | None,
-        typer.Option("-s", "--service", metavar="SERVICE", help="Only this one. Repeatable."),
+        typer.Option(
+            "-s",
+            "--service",
+            metavar="SERVICE",
+            help="Only this one. Repeatable.",
+            autocompletion=completion.services,
+        ),
     ] = None,
     output: Output = show.Form.TABLE,
     json: Json = False,
@@ -153,7 +160,7 @@ def sidecars(ctx: typer.Context, output: Output = show.Form.TABLE, json: Json = 
             ",".join(row.tags),
             row.proxy,
             str(row.revision),
-            row.state,
+            show.coloured(row.state, STATES.get(row.state, "grey")),
             row.reason,
             f"{row.age:.0f}s",
             row.id,
@@ -172,6 +179,7 @@ def info(ctx: typer.Context, output: Output = show.Form.TABLE, json: Json = Fals
         "A8_CONTROLLER_TOKEN": "(set)" if target.controller_token else "",
         "A8_REGISTRY_URL": target.registry_url,
         "A8_REGISTRY_TOKEN": "(set)" if target.registry_token else "",
+        "A8_CA_CERT": target.ca_cert,
         "A8_DEBUG": "true" if target.debug else "false",
     }
     show.listing(_form(output, json), ("Env. Variable", "Value"), values.items(), values)

@@ -6,17 +6,19 @@ reachable; 130 interrupted. An error is one line on standard error, never a trac
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from amalgam8.cli import declare, faults, history, listings, rules, shorthand, show, token, traffic, up
+from amalgam8.cli import completion, show
+from amalgam8.cli.commands import PROGRAM, Group, examples
 from amalgam8.cli.connect import CONTROLLER_URL, REGISTRY_URL, Target
 from amalgam8.model.errors import A8Error, InvalidInput, Unavailable
 
-PROGRAM = "a8ctl"
+if TYPE_CHECKING:
+    from amalgam8.cli.contexts import Contexts
 
 DONE, NO, USAGE, LATE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 4, 5, 130
 
@@ -32,6 +34,7 @@ GLOBAL_FLAGS = {
     "--ca-cert": True,
     "--client-cert": True,
     "--client-key": True,
+    "--context": True,
     "--debug": False,
 }
 """Flags that may stand before or after the command, and whether they take a value."""
@@ -47,34 +50,32 @@ def application() -> typer.Typer:
     """The command line as a typer application."""
     app = typer.Typer(
         name=PROGRAM,
+        cls=Group,
         add_completion=False,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         invoke_without_command=True,
         context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": _normal},
-        epilog=_examples("route-list", "--controller-url http://10.0.0.5:31200 rule-get -d reviews"),
+        epilog=examples("route-list", "--controller-url http://10.0.0.5:31200 rule-get -d reviews"),
     )
     app.callback()(_global)
-    for name, function, examples in COMMANDS:
-        app.command(name, epilog=_examples(*examples), short_help=_summary(function))(function)
-    app.command("i", hidden=True, help="The same as info.")(listings.info)
     return app
 
 
 def _global(
     ctx: typer.Context,
     controller_url: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--controller-url",
             "--a8-controller-url",
             envvar="A8_CONTROLLER_URL",
             metavar="URL",
-            help="The controller.",
+            help=f"The controller. By default the context's, else {CONTROLLER_URL}.",
         ),
-    ] = CONTROLLER_URL,
+    ] = None,
     controller_token: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--controller-token",
             "--a8-controller-token",
@@ -83,19 +84,19 @@ def _global(
             help="Sent to the controller as a bearer token.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     registry_url: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--registry-url",
             "--a8-registry-url",
             envvar="A8_REGISTRY_URL",
             metavar="URL",
-            help="The registry.",
+            help=f"The registry. By default the context's, else {REGISTRY_URL}.",
         ),
-    ] = REGISTRY_URL,
+    ] = None,
     registry_token: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--registry-token",
             "--a8-registry-token",
@@ -104,9 +105,9 @@ def _global(
             help="Sent to the registry as a bearer token.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     ca_cert: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--ca-cert",
             envvar="A8_CA_CERT",
@@ -114,9 +115,9 @@ def _global(
             help="Authorities in PEM that https URLs are checked against, in place of the system's.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     client_cert: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--client-cert",
             envvar="A8_CLIENT_CERT",
@@ -124,9 +125,9 @@ def _global(
             help="Certificate chain in PEM to show where a server asks for one.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     client_key: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--client-key",
             envvar="A8_CLIENT_KEY",
@@ -134,7 +135,17 @@ def _global(
             help="Private key of the certificate, in PEM.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            "--context",
+            envvar="A8_CONTEXT",
+            metavar="NAME",
+            help="The mesh of this name, see context-list. By default the one that context-use chose.",
+            autocompletion=completion.contexts,
+        ),
+    ] = None,
     debug: Annotated[
         bool,
         typer.Option("--debug", envvar="A8_DEBUG", help="Show each request as a curl line, without tokens."),
@@ -153,73 +164,48 @@ def _global(
     if ctx.invoked_subcommand is None:
         sys.stderr.write(ctx.get_help() + "\n")
         raise typer.Exit(USAGE)
-    ctx.obj = Target(
-        controller_url,
-        controller_token,
-        registry_url,
-        registry_token,
-        debug,
-        ca_cert,
-        client_cert,
-        client_key,
+    given = {
+        "controller_url": controller_url,
+        "controller_token": controller_token,
+        "registry_url": registry_url,
+        "registry_token": registry_token,
+        "ca_cert": ca_cert,
+        "client_cert": client_cert,
+        "client_key": client_key,
+        "context": context,
+    }
+    # What manages contexts must work where the one in use does not.
+    late = ctx.invoked_subcommand.startswith("context-") or ctx.invoked_subcommand in (
+        "completion",
+        "token",
+        "up",
     )
+    ctx.obj = Target(debug=debug) if late else target_from(given, debug=debug)
 
 
-COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
-    (
-        "rule-create",
-        rules.create,
-        ("rule-create -f rules.yaml --wait", "rule-create --confirm-within 30s < rules.json"),
-    ),
-    ("rule-get", rules.get, ("rule-get -d reviews", "rule-get -i my-rule -o json")),
-    ("rule-update", rules.update, ("rule-get -d reviews > r.yaml; vi r.yaml; a8ctl rule-update -f r.yaml",)),
-    ("rule-delete", rules.delete, ("rule-delete -i my-rule", "rule-delete -d reviews -t canary")),
-    ("rule-status", rules.status, ("rule-status my-rule", "rule-status my-rule -o json")),
-    ("rule-clear", shorthand.rule_clear, ("rule-clear",)),
-    (
-        "apply",
-        declare.apply,
-        (
-            "apply -f rules/ --prune --wait",
-            "apply -f rules/ --dry-run",
-            "apply -f team-a/ --tag team-a --prune",
-        ),
-    ),
-    ("diff", declare.diff, ("diff -f rules/ --prune",)),
-    ("history", history.history, ("history", "history -n 100 -o json")),
-    ("history-show", history.history_show, ("history-show 7",)),
-    ("rollback", history.rollback, ("rollback 7 --wait", "rollback 7 --confirm-within 1m")),
-    ("confirm", history.confirm, ("confirm 8",)),
-    ("export", history.export, ("export rules.export.json", "export | gzip > rules.json.gz")),
-    ("import", history.restore, ("import rules.export.json",)),
-    ("fault-list", faults.faults, ("fault-list", "fault-list -d ratings -o json")),
-    ("fault-stop", faults.stop, ("fault-stop slow-ratings", "fault-stop --all --wait")),
-    (
-        "route-set",
-        shorthand.route_set,
-        (
-            "route-set reviews --default v1",
-            "route-set reviews --default v1 --selector 'v2(user=\"jason\")' --selector 'v3(weight=0.1)'",
-        ),
-    ),
-    ("route-delete", shorthand.route_delete, ("route-delete reviews",)),
-    (
-        "action-add",
-        shorthand.action_add,
-        ("action-add -d ratings --source reviews:v2 --cookie user=jason --action 'v1(1->delay=7)'",),
-    ),
-    ("action-clear", shorthand.action_clear, ("action-clear ratings",)),
-    ("traffic-start", traffic.start, ("traffic-start reviews v2", "traffic-start reviews v2 --amount 5")),
-    ("traffic-step", traffic.step, ("traffic-step reviews", "traffic-step reviews --amount 50")),
-    ("traffic-abort", traffic.abort, ("traffic-abort reviews",)),
-    ("route-list", listings.routes, ("route-list", "route-list -s reviews -o json")),
-    ("action-list", listings.actions, ("action-list", "action-list -d ratings -o yaml")),
-    ("service-list", listings.services, ("service-list",)),
-    ("sidecar-list", listings.sidecars, ("sidecar-list", "sidecar-list -o json")),
-    ("info", listings.info, ("info",)),
-    ("token", token.make, ("token --tenant blue --ttl 24h", "token --tenant admin --key-file private.pem")),
-    ("up", up.up, ("up --demo bookinfo", "up -f mesh.yaml --gateway-port 8000")),
-)
+def target_from(
+    given: Mapping[str, str | None], found: "Contexts | None" = None, *, debug: bool = False
+) -> Target:
+    """Where a command goes: what flags and environment say, else the context, else this machine.
+
+    A context's token goes to the context's address only, never to one that a flag names.
+
+    Raises:
+        NoSuchContext, InvalidSetting: the context, or the file of contexts, cannot be used.
+    """
+    from amalgam8.cli import contexts
+
+    context = contexts.chosen(given.get("context") or "", found)
+    values = {member: given.get(member) for member in contexts.MEMBERS}
+    for server, default in (("controller", CONTROLLER_URL), ("registry", REGISTRY_URL)):
+        url, token = f"{server}_url", f"{server}_token"
+        theirs = context.get(url, default)
+        if values[url] in (None, theirs):
+            values[url] = theirs
+            values[token] = context.get(token) if values[token] is None else values[token]
+    for member in contexts.PATHS:
+        values[member] = context.get(member) if values[member] is None else values[member]
+    return Target(**{member: value or "" for member, value in values.items()}, debug=debug)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -238,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    completion.prepare()
     command = typer.main.get_command(application())
     try:
         result = command.main(args=hoist(argv), prog_name=PROGRAM, standalone_mode=False)
@@ -309,15 +296,6 @@ def _refuse(text: str, code: int) -> int:
 
 def _normal(name: str) -> str:
     return name.replace("_", "-")
-
-
-def _summary(function: Callable[..., Any]) -> str:
-    return (function.__doc__ or "").strip().partition("\n")[0]
-
-
-def _examples(*lines: str) -> str:
-    # \b keeps the lines apart where help is wrapped.
-    return "\b\nExamples:\n" + "\n".join(f"  {PROGRAM} {line}" for line in lines)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ Lines are cut at LINE_LIMIT, so that no process fills the memory with one that n
 a terminal. Refuses to let a process move the cursor: of its control characters only colours pass.
 """
 
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 LINE_LIMIT = 4096
@@ -99,9 +98,3 @@ def passable(text: str, *, colour: bool) -> str:
     kept = _SGR.findall(text)
     pieces = [_CONTROL.sub("", _ESCAPE.sub("", piece)) for piece in _SGR.split(text)]
     return "".join(piece + sgr for piece, sgr in zip(pieces, [*kept, "\x1b[0m"], strict=True))
-
-
-def wants_colour(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
-    """Whether ``stream`` is a terminal whose user has not said no."""
-    environ = os.environ if environ is None else environ
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

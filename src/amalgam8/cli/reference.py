@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from amalgam8.cli import main
+from amalgam8.cli.commands import PROGRAM
 
 INTRODUCTION = """\
 # a8ctl
@@ -23,7 +24,7 @@ never where `NO_COLOR` is set.
 | Code | Meaning |
 |---|---|
 | 0 | done |
-| 1 | the answer is no: the server refused, files differ, the user said no, an app of `up` ended |
+| 1 | the answer is no: refused, differs, not valid, a test fails, the user said no, an app of `up` ended |
 | 2 | usage or configuration: flags, files, ports in use |
 | 4 | not ready, or not applied everywhere, in time |
 | 5 | the server cannot be reached, answers 502, 503 or 504, or is something else than it should be |
@@ -47,7 +48,7 @@ def _command(name: str, command: Any) -> str:
         for parameter in command.params
         if parameter.param_type_name == "argument"
     ]
-    usage = " ".join([main.PROGRAM, name, "[flags]", *arguments])
+    usage = " ".join([PROGRAM, name, "[flags]", *arguments])
     examples = "\n".join(line.strip() for line in (command.epilog or "").splitlines()[2:])
     return "\n".join(
         [

@@ -5,15 +5,16 @@ controller their sense.
 """
 
 import sys
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amalgam8.cli import documents, show, terms
+from amalgam8.cli import completion, show, terms
 from amalgam8.cli.connect import Target
 from amalgam8.model.errors import A8Error, InvalidSetting
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from amalgam8.clients.controller import How
 
 File = Annotated[
     str,
@@ -25,7 +26,10 @@ Redirection = Annotated[
     bool, typer.Option("-r", "--redirection", help="Show no prompt when reading standard input.")
 ]
 Ids = Annotated[
-    list[str] | None, typer.Option("-i", "--id", metavar="ID", help="Rules of this id. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "-i", "--id", metavar="ID", help="Rules of this id. Repeatable.", autocompletion=completion.rules
+    ),
 ]
 Tags = Annotated[
     list[str] | None,
@@ -33,7 +37,13 @@ Tags = Annotated[
 ]
 Destinations = Annotated[
     list[str] | None,
-    typer.Option("-d", "--destination", metavar="SERVICE", help="Rules for this service. Repeatable."),
+    typer.Option(
+        "-d",
+        "--destination",
+        metavar="SERVICE",
+        help="Rules for this service. Repeatable.",
+        autocompletion=completion.services,
+    ),
 ]
 
 
@@ -43,44 +53,40 @@ class NotConfirmed(A8Error):
     code = "not_confirmed"
 
 
+@terms.writing(careful=True)
 def create(
     ctx: typer.Context,
     file: File = "",
     redirection: Redirection = False,
-    confirm_within: terms.ConfirmWithin = "",
-    if_revision: terms.IfRevision = "",
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Create rules, all or none, and print their ids.
 
     The document is {"rules": [...]}, a bare list, or a single rule.
     """
-    how = terms.how(wait, timeout, author, comment, confirm_within, if_revision)
+    from amalgam8.cli import documents  # its YAML is for those who write
+
     rules = documents.read_rules(file, quiet=redirection)
     wrote = target_of(ctx).with_controller(lambda controller: controller.create(rules, how))
     show.say(show.as_json({"ids": wrote.ids}))
     terms.finish(wrote)
 
 
+@terms.writing(careful=True)
 def update(
     ctx: typer.Context,
     file: File = "",
     redirection: Redirection = False,
-    confirm_within: terms.ConfirmWithin = "",
-    if_revision: terms.IfRevision = "",
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Replace whole rules by their ids, all or none.
 
     What rule-get prints can be edited and given back.
     """
-    how = terms.how(wait, timeout, author, comment, confirm_within, if_revision)
+    from amalgam8.cli import documents  # its YAML is for those who write
+
     rules = documents.read_rules(file, quiet=redirection)
     wrote = target_of(ctx).with_controller(lambda controller: controller.update(rules, how))
     show.say(f"Updated {len(rules)} rule{'s' if len(rules) != 1 else ''}.")
@@ -89,7 +95,7 @@ def update(
 
 def status(
     ctx: typer.Context,
-    identity: Annotated[str, typer.Argument(metavar="ID", help="The rule.")],
+    identity: Annotated[str, typer.Argument(metavar="ID", help="The rule.", autocompletion=completion.rules)],
     output: Annotated[show.Form, typer.Option("-o", "--output", help="Form.")] = show.Form.TABLE,
 ) -> None:
     """Show in which sidecars a rule is applied, by what their proxies confirmed.
@@ -127,26 +133,25 @@ def get(
     show.document(found, output)
 
 
+@terms.writing(careful=True)
 def delete(
     ctx: typer.Context,
-    given: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Rules of these ids.")] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="Rules of these ids.", autocompletion=completion.rules),
+    ] = None,
     everything: Annotated[bool, typer.Option("-a", "--all", help="All rules; asks first.")] = False,
     ids: Ids = None,
     tags: Tags = None,
     destinations: Destinations = None,
     force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
-    confirm_within: terms.ConfirmWithin = "",
-    if_revision: terms.IfRevision = "",
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Delete rules by id, tag or destination, or all of them.
 
     Filters of different kinds must all hold.
     """
-    how = terms.how(wait, timeout, author, comment, confirm_within, if_revision)
     ids = [*(given or ()), *(ids or ())]
     _one_or_the_other(everything, ids, tags, destinations)
     if not (everything or ids or tags or destinations):

@@ -18,7 +18,7 @@ import msgspec
 from amalgam8.cli import demos, ready, show
 from amalgam8.cli.connect import Target
 from amalgam8.cli.mesh import App, Mesh
-from amalgam8.cli.output import Console, wants_colour
+from amalgam8.cli.output import Console
 from amalgam8.cli.processes import HOST, Child, Children, Ports, adopt_orphans
 from amalgam8.cli.ready import GATEWAY, Missing
 from amalgam8.model.errors import A8Error
@@ -90,7 +90,10 @@ class _Run:
         self._signals = _Signals()
         names = ["a8ctl", "registry", "controller", "gateway", *(app.label for app in mesh.apps)]
         self._console = Console(
-            sys.stdout, names, colour=wants_colour(sys.stdout), gone=lambda: self._signals.ask(signal.SIGHUP)
+            sys.stdout,
+            names,
+            colour=show.wants_colour(sys.stdout),
+            gone=lambda: self._signals.ask(signal.SIGHUP),
         )
         self._target = Target(
             controller_url=f"http://{HOST}:{places.controller}",
@@ -205,6 +208,7 @@ class _Run:
             api_port=self._places.controller,
             database_type="sqlite",
             database_path=database,
+            registry_url=self._target.registry_url,
         )
 
     def _sidecar(self, place: Place, label: str, command: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amalgam8.cli import show, terms
+from amalgam8.cli import completion, show, terms
 from amalgam8.cli.rules import NotConfirmed, confirmed, target_of
 from amalgam8.model.errors import InvalidSetting
 
@@ -23,7 +23,10 @@ AT_ONCE = 500
 FIRST_PRIORITY = 10
 """Of an action rule; another one comes this much above the highest that is there."""
 
-Service = Annotated[str, typer.Argument(metavar="SERVICE", help="The destination.")]
+Service = Annotated[
+    str,
+    typer.Argument(metavar="SERVICE", help="The destination.", autocompletion=completion.services),
+]
 Source = Annotated[
     str, typer.Option("--source", metavar="NAME[:TAGS]", help="Only calls from this service count.")
 ]
@@ -36,6 +39,7 @@ _ACTION = re.compile(
 )
 
 
+@terms.writing()
 def route_set(
     ctx: typer.Context,
     service: Service,
@@ -49,13 +53,10 @@ def route_set(
         ),
     ] = None,
     source: Source = "",
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Replace all route rules of a service by a default version and what selects others."""
-    how = terms.how(wait, timeout, author, comment)
     rules = route_rules(service, default, selectors or [], source)
     wrote = target_of(ctx).with_controller(
         lambda controller: controller.replace_for("routes", service, rules, how)
@@ -64,25 +65,31 @@ def route_set(
     terms.finish(wrote)
 
 
+@terms.writing()
 def route_delete(
     ctx: typer.Context,
     service: Service,
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Delete all route rules of a service."""
-    how = terms.how(wait, timeout, author, comment)
     wrote = target_of(ctx).with_controller(lambda controller: controller.delete_for("routes", service, how))
     show.say(f"Deleted the routes of {show.clean(service)}.")
     terms.finish(wrote)
 
 
+@terms.writing()
 def action_add(
     ctx: typer.Context,
     destination: Annotated[
-        str, typer.Option("--destination", "-d", metavar="SERVICE", help="The service that is called.")
+        str,
+        typer.Option(
+            "--destination",
+            "-d",
+            metavar="SERVICE",
+            help="The service that is called.",
+            autocompletion=completion.services,
+        ),
     ],
     actions: Annotated[
         list[str],
@@ -102,47 +109,40 @@ def action_add(
     priority: Annotated[
         int | None, typer.Option("--priority", metavar="N", help="Default: above the others.")
     ] = None,
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Add a rule that delays or aborts calls, above the other action rules of the service.
 
     One of --source, --header and --cookie says which calls.
     """
-    how = terms.how(wait, timeout, author, comment)
     rule = action_rule(destination, actions, source, headers or [], cookies or [])
     wrote = target_of(ctx).with_controller(lambda controller: _add(controller, rule, priority, how))
     show.say(f"Added an action rule for {show.clean(destination)}: {show.clean(wrote.ids[-1])}")
     terms.finish(wrote)
 
 
+@terms.writing()
 def action_clear(
     ctx: typer.Context,
     service: Service,
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Delete all action rules of a service."""
-    how = terms.how(wait, timeout, author, comment)
     wrote = target_of(ctx).with_controller(lambda controller: controller.delete_for("actions", service, how))
     show.say(f"Deleted the action rules of {show.clean(service)}.")
     terms.finish(wrote)
 
 
+@terms.writing()
 def rule_clear(
     ctx: typer.Context,
     force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Delete all action rules of all services; asks first."""
-    how = terms.how(wait, timeout, author, comment)
     if not force and not confirmed("Delete the action rules of all services?"):
         raise NotConfirmed("nothing was deleted")
     count, wrote = target_of(ctx).with_controller(lambda controller: _clear(controller, how))

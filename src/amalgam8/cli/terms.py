@@ -4,9 +4,11 @@ A command that waited and was not applied everywhere lists who is missing and en
 written stays written. Refuses durations that cannot be one.
 """
 
+import functools
+import inspect
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,6 +18,10 @@ from amalgam8.runtime.kinds import Kind, duration, whole
 
 if TYPE_CHECKING:
     from amalgam8.clients.controller import How, Standing, Wrote
+
+T = TypeVar("T")
+Flags = Mapping[str, tuple[Any, Any]]
+"""Annotation and default of each."""
 
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait until it is applied in every sidecar that it concerns.")
@@ -46,6 +52,41 @@ class NotApplied(A8Error):
     """Written, and not applied everywhere in time."""
 
     code = "not_applied"
+
+
+_CAREFUL: Flags = {"confirm_within": (ConfirmWithin, ""), "if_revision": (IfRevision, "")}
+_WAITING: Flags = {"wait": (Wait, False), "timeout": (Timeout, PATIENCE)}
+_SIGNED: Flags = {"author": (Author, ""), "comment": (Comment, "")}
+
+
+def writing(*, waits: bool = True, careful: bool = False) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Gives a command the flags of writing, in place of its parameter ``how``, which it is handed.
+
+    ``waits``: --wait and --timeout too; ``careful``: --confirm-within and --if-revision too.
+    """
+    flags = {**(_CAREFUL if careful else {}), **(_WAITING if waits else {}), **_SIGNED}
+
+    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+        own = inspect.signature(command)
+        added = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in flags.items()
+        ]
+        kept = [parameter for parameter in own.parameters.values() if parameter.name != "how"]
+
+        @functools.wraps(command)
+        def written(**given: Any) -> T:
+            terms = {name: given.pop(name) for name in flags}
+            return command(**given, how=how(**terms))
+
+        signature = own.replace(parameters=[*kept, *added])
+        written.__signature__ = signature  # type: ignore[attr-defined]  # typer reads the flags off it
+        written.__annotations__ = {
+            parameter.name: parameter.annotation for parameter in signature.parameters.values()
+        } | {"return": own.return_annotation}
+        return written
+
+    return decorate
 
 
 def how(

@@ -30,6 +30,7 @@ class WrongShape(A8Error):
     code = "wrong_shape"
 
 
+@terms.writing()
 def start(
     ctx: typer.Context,
     service: Service,
@@ -37,10 +38,8 @@ def start(
     amount: Annotated[
         int, typer.Option("--amount", metavar="PERCENT", min=1, max=WHOLE, help="Its share at first.")
     ] = STEP,
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Give a new version a share of the calls that go to the default version."""
     tags = [tag.strip() for tag in version.split(",") if tag.strip()]
@@ -55,13 +54,13 @@ def start(
         target.with_registry(lambda registry: _need(registry, service, [backends[0].get("tags") or [], tags]))
         return _split({"tags": tags}, backends[0], amount)
 
-    how = terms.how(wait, timeout, author, comment)
     target = target_of(ctx)
     wrote = _shift(target, service, begin, how)
     show.say(f"{show.clean(version)} of {show.clean(service)} gets {amount} % of the calls.")
     terms.finish(wrote)
 
 
+@terms.writing()
 def step(
     ctx: typer.Context,
     service: Service,
@@ -75,10 +74,8 @@ def step(
             help=f"Its share; by default {STEP} more than now.",
         ),
     ] = None,
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Give the new version a larger share; at 100 it is the default version."""
     share = 0
@@ -89,22 +86,19 @@ def step(
         share = min(amount if amount is not None else round(new["weight"] * WHOLE) + STEP, WHOLE)
         return _split({name: value for name, value in new.items() if name != "weight"}, old, share)
 
-    how = terms.how(wait, timeout, author, comment)
     wrote = _shift(target_of(ctx), service, go_on, how)
     show.say(f"The new version of {show.clean(service)} gets {share} % of the calls.")
     terms.finish(wrote)
 
 
+@terms.writing()
 def abort(
     ctx: typer.Context,
     service: Service,
-    wait: terms.Wait = False,
-    timeout: terms.Timeout = terms.PATIENCE,
-    author: terms.Author = "",
-    comment: terms.Comment = "",
+    *,
+    how: "How",
 ) -> None:
     """Send all calls to the default version again."""
-    how = terms.how(wait, timeout, author, comment)
     wrote = _shift(target_of(ctx), service, lambda backends: [_both(service, backends)[1]], how)
     show.say(f"All calls of {show.clean(service)} go to the default version.")
     terms.finish(wrote)

@@ -225,6 +225,10 @@ class ControllerClient:
         """Give the rules and the history of an export to an empty controller."""
         await self._http.request("PUT", "/v1/import", document, timeout=EXPORT_WITHIN)
 
+    async def explain(self, question: Document) -> dict[str, Any]:
+        """What happens to a call; the members of ``question`` are those of ``POST /v1/explain``."""
+        return decode(await self._http.request("POST", "/v1/explain", question), dict)
+
     async def rules(
         self, *, ids: Sequence[str] = (), tags: Sequence[str] = (), destinations: Sequence[str] = ()
     ) -> Rules:

@@ -56,7 +56,7 @@ class Refusal(A8Error):
 class Http:
     """Requests to the server at ``url``; ``token`` is sent as ``Authorization: Bearer``.
 
-    ``tls`` says whom to trust where the system's authorities will not do.
+    ``tls`` says whom to trust where the system's authorities will not do; ``headers`` go with each request.
     """
 
     def __init__(
@@ -67,12 +67,15 @@ class Http:
         timeout: float = TIMEOUT,
         connections: int = 8,
         tls: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._timeout = timeout
-        self._headers = {"Accept": "application/json"} | (
-            {"Authorization": f"Bearer {token}"} if token else {}
-        )
+        self._headers = {
+            "Accept": "application/json",
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+            **(headers or {}),
+        }
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=(tls or ssl.create_default_context()) if url.startswith("https:") else None,
             max_connections=connections,

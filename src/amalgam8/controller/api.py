@@ -16,6 +16,8 @@ from starlette.routing import Route
 
 from amalgam8.controller import rulebook
 from amalgam8.controller.book import Change, Kind, Rulebook
+from amalgam8.controller.catalogue import Catalogue
+from amalgam8.controller.explain_api import ExplainApi
 from amalgam8.controller.history_api import APPLY_LIMIT, APPLY_ROUTE, IMPORT_LIMIT, IMPORT_ROUTE, HistoryApi
 from amalgam8.controller.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
 from amalgam8.controller.rulebook import Selection
@@ -26,6 +28,7 @@ from amalgam8.model.caller import name_problem
 from amalgam8.model.errors import InvalidQuery
 from amalgam8.model.rule import Rule
 from amalgam8.model.rule_reader import read_document, read_list, read_rules
+from amalgam8.model.schema import rule_schema
 from amalgam8.web.app import Api, json_response
 from amalgam8.web.auth import Auth
 from amalgam8.web.errors import controller_style
@@ -43,10 +46,12 @@ def controller_api(
     clock: Callable[[], float],
     *,
     require_https: bool = False,
+    catalogue: Catalogue | None = None,
 ) -> Api:
     """The application. ``clock`` (s, steady) is for the age of what sidecars report.
 
-    With ``require_https`` it is served over secure connections only.
+    With ``require_https`` it is served over secure connections only. Without a ``catalogue`` no instances
+    are known.
     """
     writer = Writer(tenants, clock)
     rules = RulesApi(tenants, writer, auth)
@@ -56,18 +61,25 @@ def controller_api(
     async def health(_request: Request) -> Response:
         return json_response(None)
 
+    schema = msgspec.json.encode(rule_schema())
+
+    async def show_schema(_request: Request) -> Response:
+        return Response(schema, media_type="application/schema+json")
+
     async def show_metrics(request: Request) -> Response:
         return Response(metrics.show(auth.sees(request)), headers={"content-type": CONTENT_TYPE})
 
     routes = [
         Route("/health", health),
         Route("/metrics", show_metrics),
+        Route("/v1/schema/rules.json", show_schema),
         Route("/v1/rules", rules.any, methods=["GET", "POST", "PUT", "DELETE"]),
         Route(WATCH_ROUTE, sidecars.watch),
         Route("/v1/sidecars", sidecars.list),
         Route("/v1/sidecars/{id}", sidecars.report, methods=["PUT"]),
         Route("/v1/rules/{id}/status", rules.status),
         *history.routes(),
+        *ExplainApi(tenants, catalogue or Catalogue(clock), auth).routes(),
     ]
     for name, kind in (("routes", "route"), ("actions", "action")):
         of_kind = cast("Kind", kind)

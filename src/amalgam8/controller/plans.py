@@ -87,6 +87,10 @@ class Plans:
         """The caller's Plan at the newest revision."""
         return self._follow(caller).plan
 
+    def part(self, caller: Caller, name: str) -> Part | None:
+        """One destination of the caller's Plan now, without taking the caller for one who follows it."""
+        return self._part(self._mirror.book, name, caller)
+
     def snapshot(self, caller: Caller) -> tuple[int, bytes]:
         """The data of a ``snapshot`` event and its revision."""
         plan = self.plan(caller)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from amalgam8.clients.redis_address import ADDRESS
 from amalgam8.model.errors import InvalidSetting
-from amalgam8.runtime.kinds import PATH, URL, choice, duration, whole
+from amalgam8.runtime.kinds import FILE, PATH, URL, choice, duration, whole
 from amalgam8.runtime.settings import setting
 from amalgam8.web.settings import ServerSettings
 
@@ -13,13 +13,7 @@ _LATER = "is not supported yet"
 
 DEFAULT_PATH = Path("~/.local/state/amalgam8/controller.db")
 
-REFUSED = {
-    name: f"{name} {_LATER}"
-    for name in (
-        "encryption_key",
-        "registry_url",
-    )
-}
+REFUSED = {name: f"{name} {_LATER}" for name in ("encryption_key",)}
 """Settings that are known and not built."""
 
 _ONLY = {
@@ -61,6 +55,27 @@ class ControllerSettings(ServerSettings):
     )
     fault_ttl: float = setting(
         3600.0, "Life of fault rules that name neither expires nor ttl.", duration(1, 30 * 86400)
+    )
+    registry_url: str = setting(
+        "",
+        "The registry, for explanations to know the instances. None: they tell versions by tags.",
+        URL,
+    )
+    registry_token: str = setting(
+        "",
+        "Sent to the registry as bearer token. An admin's is for every tenant, another one for its own.",
+        secret=True,
+    )
+    registry_ca_cert: Path | None = setting(  # noqa: RUF009
+        None,
+        "Authorities in PEM that the registry's certificate is checked against. None: the system's.",
+        FILE,
+    )
+    registry_client_cert: Path | None = setting(  # noqa: RUF009
+        None, "Certificate chain in PEM to show where the registry asks for one.", FILE
+    )
+    registry_client_key: Path | None = setting(  # noqa: RUF009
+        None, "Private key of registry_client_cert, in PEM.", FILE
     )
 
     def __post_init__(self) -> None:

@@ -19,9 +19,10 @@ TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _LOG_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]*")
-_UNTOUCHABLE = frozenset(
+UNTOUCHABLE = frozenset(
     {"host", "connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "keep-alive"}
 )
+"""Headers that no rule sets or removes, beside those of the mesh itself."""
 
 RECORD_MEMBERS = frozenset(
     {"status", "start_time", "request_time", "upstream_response_time", "src", "dst", "message", "module"}
@@ -164,7 +165,7 @@ class ActionReader(DocumentReader):
         """Whether a rule may set or remove this header."""
         if not TOKEN.fullmatch(name):
             self.say(path, f"{name!r} is no header name")
-        elif name.lower() in _UNTOUCHABLE or name.lower().startswith(("x-a8-", "x-envoy-")):
+        elif name.lower() in UNTOUCHABLE or name.lower().startswith(("x-a8-", "x-envoy-")):
             self.say(path, f"{name} belongs to the transport or to the mesh")
 
     def dice(self, members: Mapping[str, Any], path: str) -> tuple[float, tuple[str, ...]]:

@@ -28,6 +28,8 @@ from amalgam8.model.rule import (
 )
 
 RULES_LIMIT = 5000
+ID_LIMIT = 128
+"""Bytes."""
 BACKENDS_LIMIT = 64
 BLOCKS_LIMIT = 16
 RETRIES_LIMIT = 25
@@ -303,8 +305,10 @@ class RuleReader(ActionReader):
 
     def rule_id(self, item: object, path: str) -> str:
         text = self.text(item, path)
-        if text and (not _ID.fullmatch(text) or len(text.encode()) > 128):
-            self.say(path, "must be at most 128 bytes without white space, slashes and control characters")
+        if text and (not _ID.fullmatch(text) or len(text.encode()) > ID_LIMIT):
+            self.say(
+                path, f"must be at most {ID_LIMIT} bytes without white space, slashes and control characters"
+            )
         return text
 
     def priority(self, item: object, path: str) -> int:

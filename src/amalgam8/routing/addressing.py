@@ -46,13 +46,14 @@ def addressed(
     return segment
 
 
+def covers(path: str, prefix: str, plain: str) -> bool:
+    """Whether an outer path, or a prefix where ``path`` is empty, leads from a path without its query."""
+    return plain == path if path else plain.startswith(prefix)
+
+
 def _rewritten(route: Route, plain: str) -> str | None:
     """What the instance sees of an outer path, or None if it does not lead here."""
     outer = route.outer
-    if outer is None:
+    if outer is None or not covers(outer.path, outer.prefix, plain):
         return None
-    if outer.path:
-        return (outer.rewrite or plain) if plain == outer.path else None
-    if not plain.startswith(outer.prefix):
-        return None
-    return outer.rewrite + plain[len(outer.prefix) :] if outer.rewrite else plain
+    return outer.rewrite + plain[len(outer.path or outer.prefix) :] if outer.rewrite else plain

@@ -110,11 +110,13 @@ class Decision(msgspec.Struct, frozen=True):
     outcomes: tuple[Outcome, ...] = ()
     rules: tuple[str, ...] = ()
     """Rules that act whatever the outcome: limits, headers, mirrors."""
+    route: str = ""
+    """The rule that the versions come from; empty: no rule, so all instances."""
 
 
 def decide(routing: Routing, request: Request, own_service: str = "") -> Decision:
     """What may happen to ``request``, sent by a sidecar whose own ``A8_SERVICE`` names ``own_service``."""
-    headers = _seen(request.headers)
+    headers = seen(request.headers)
     host = headers.get("host", "")
     found = addressed(routing, request.path, host, own_service, lambda route: holds(route.match, headers))
     if isinstance(found, str):
@@ -137,6 +139,7 @@ def decide(routing: Routing, request: Request, own_service: str = "") -> Decisio
         mirrors=_copies(service, mirror) if mirror else (),
         outcomes=tuple(_outcome(service, piece, route, fault, trace) for piece in pieces),
         rules=tuple(entry.rule for entry in (limit, change, mirror) if entry is not None),
+        route=route.rule,
     )
 
 
@@ -150,6 +153,11 @@ def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
         key = name.lower()
         found[key] = f"{found[key]},{value}" if key in found else value
     return found
+
+
+def seen(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that rules look at: lower-case names, without those that a proxy drops first."""
+    return {name: value for name, value in joined(headers.items()).items() if not name.startswith(_MESH_OWN)}
 
 
 def holds(condition: Condition, headers: Mapping[str, str]) -> bool:
@@ -173,10 +181,6 @@ def faults_of(fault: FaultEntry, piece: Slice) -> tuple[tuple[PlanDelay, ...], t
 def traces_of(entry: TraceEntry, piece: Slice) -> tuple[PlanTrace, ...]:
     """The traces that act on a slice."""
     return tuple(trace for trace in entry.traces if set(piece.target.tags).issuperset(trace.tags))
-
-
-def _seen(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in joined(headers.items()).items() if not name.startswith(_MESH_OWN)}
 
 
 def _route(service: ServiceRouting, headers: Mapping[str, str]) -> Route:

@@ -12,13 +12,14 @@ from typing import Any
 
 import msgspec
 
+from amalgam8.clients.instances import InstanceView, SeenInstances
 from amalgam8.clients.watch import Lost, Watch
 from amalgam8.model.errors import ProtocolMismatch
 from amalgam8.model.stream import Hello, InstanceDelta, InstanceSnapshot
 from amalgam8.routing.plan import PlanDelta, PlanSnapshot
 from amalgam8.runtime.latest import Latest
 from amalgam8.runtime.logs import Log
-from amalgam8.sidecar.view import InstanceView, PlanView, SeenInstances, SeenPlan
+from amalgam8.sidecar.view import PlanView, SeenPlan
 
 REFUSED_PAUSE = 5.0
 """Seconds between attempts at a server that speaks another protocol."""

@@ -1,0 +1,336 @@
+"""The table of commands, each loaded when somebody types it.
+
+A line of the table is enough for ``a8ctl --help``, so that help and completion of names import none of
+them. Refuses to know what a command does.
+"""
+
+from collections.abc import Callable, Iterator, MutableMapping
+from enum import StrEnum
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command_from_info
+from typer.models import CommandInfo
+
+PROGRAM = "a8ctl"
+
+
+class Command(NamedTuple):
+    """``where`` is ``module:function`` below this package; ``summary`` is the function's first line."""
+
+    where: str
+    summary: str
+    examples: tuple[str, ...]
+    hidden: bool = False
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function that carries it out, imported now."""
+        module, _, name = self.where.partition(":")
+        found: Callable[..., Any] = getattr(import_module(f"amalgam8.cli.{module}"), name)
+        return found
+
+
+COMMANDS: dict[str, Command] = {
+    "rule-create": Command(
+        "rules:create",
+        "Create rules, all or none, and print their ids.",
+        ("rule-create -f rules.yaml --wait", "rule-create --confirm-within 30s < rules.json"),
+    ),
+    "rule-get": Command(
+        "rules:get",
+        "Print rules, in the order in which they are tried, and the revision.",
+        ("rule-get -d reviews", "rule-get -i my-rule -o json"),
+    ),
+    "rule-update": Command(
+        "rules:update",
+        "Replace whole rules by their ids, all or none.",
+        ("rule-get -d reviews > r.yaml; vi r.yaml; a8ctl rule-update -f r.yaml",),
+    ),
+    "rule-delete": Command(
+        "rules:delete",
+        "Delete rules by id, tag or destination, or all of them.",
+        ("rule-delete -i my-rule", "rule-delete -d reviews -t canary"),
+    ),
+    "rule-status": Command(
+        "rules:status",
+        "Show in which sidecars a rule is applied, by what their proxies confirmed.",
+        ("rule-status my-rule", "rule-status my-rule -o json"),
+    ),
+    "explain": Command(
+        "explain:explain",
+        "Explain what happens to a call, and of each rule why it acts or does not.",
+        (
+            "explain --from web:v1 --to reviews -H 'Cookie: user=jason'",
+            "explain --from web --to reviews --with canary.yaml --without reviews-default --compare",
+        ),
+    ),
+    "validate": Command(
+        "validate:validate",
+        "Check rule files: what the controller would refuse, and rules that would do nothing.",
+        ("validate -f rules/ --strict", "validate -f rules.yaml --offline -o json"),
+    ),
+    "rule-test": Command(
+        "rule_test:rule_test",
+        "Hold rules to what their tests expect: versions and shares, faults, refusals.",
+        ("rule-test -f tests.yaml --rules rules/", "rule-test -f tests.yaml --junit results.xml"),
+    ),
+    "rule-clear": Command(
+        "shorthand:rule_clear",
+        "Delete all action rules of all services; asks first.",
+        ("rule-clear",),
+    ),
+    "apply": Command(
+        "declare:apply",
+        "Make the controller's rules what the files say, as one revision.",
+        (
+            "apply -f rules/ --prune --wait",
+            "apply -f rules/ --dry-run",
+            "apply -f team-a/ --tag team-a --prune",
+        ),
+    ),
+    "diff": Command(
+        "declare:diff",
+        "Compare files with the controller's rules; exit code 1 if they differ.",
+        ("diff -f rules/ --prune",),
+    ),
+    "history": Command(
+        "history:history",
+        "List what was changed, by whom and why: the newest first.",
+        ("history", "history -n 100 -o json"),
+    ),
+    "history-show": Command(
+        "history:history_show",
+        "Show one revision with its difference, rule by rule.",
+        ("history-show 7",),
+    ),
+    "rollback": Command(
+        "history:rollback",
+        "Make the rules what they were at a revision, as a new one, all or nothing.",
+        ("rollback 7 --wait", "rollback 7 --confirm-within 1m"),
+    ),
+    "confirm": Command(
+        "history:confirm", "Let a change stay that would be undone by itself.", ("confirm 8",)
+    ),
+    "export": Command(
+        "history:export",
+        "Write all rules and their history to one file.",
+        ("export rules.export.json", "export | gzip > rules.json.gz"),
+    ),
+    "import": Command(
+        "history:restore",
+        "Give the rules and the history of an export to a controller that has none.",
+        ("import rules.export.json",),
+    ),
+    "fault-list": Command(
+        "faults:faults",
+        "List the rules that delay or abort requests, and when they end.",
+        ("fault-list", "fault-list -d ratings -o json"),
+    ),
+    "fault-stop": Command(
+        "faults:stop",
+        "Stop faults: by id, by destination, or all of them.",
+        ("fault-stop slow-ratings", "fault-stop --all --wait"),
+    ),
+    "route-set": Command(
+        "shorthand:route_set",
+        "Replace all route rules of a service by a default version and what selects others.",
+        (
+            "route-set reviews --default v1",
+            "route-set reviews --default v1 --selector 'v2(user=\"jason\")' --selector 'v3(weight=0.1)'",
+        ),
+    ),
+    "route-delete": Command(
+        "shorthand:route_delete", "Delete all route rules of a service.", ("route-delete reviews",)
+    ),
+    "action-add": Command(
+        "shorthand:action_add",
+        "Add a rule that delays or aborts calls, above the other action rules of the service.",
+        ("action-add -d ratings --source reviews:v2 --cookie user=jason --action 'v1(1->delay=7)'",),
+    ),
+    "action-clear": Command(
+        "shorthand:action_clear", "Delete all action rules of a service.", ("action-clear ratings",)
+    ),
+    "traffic-start": Command(
+        "traffic:start",
+        "Give a new version a share of the calls that go to the default version.",
+        ("traffic-start reviews v2", "traffic-start reviews v2 --amount 5"),
+    ),
+    "traffic-step": Command(
+        "traffic:step",
+        "Give the new version a larger share; at 100 it is the default version.",
+        ("traffic-step reviews", "traffic-step reviews --amount 50"),
+    ),
+    "traffic-abort": Command(
+        "traffic:abort", "Send all calls to the default version again.", ("traffic-abort reviews",)
+    ),
+    "route-list": Command(
+        "listings:routes",
+        "List the default version of each service that has route rules, and what selects the others.",
+        ("route-list", "route-list -s reviews -o json"),
+    ),
+    "action-list": Command(
+        "listings:actions",
+        "List the rules that act on requests: delays, aborts.",
+        ("action-list", "action-list -d ratings -o yaml"),
+    ),
+    "service-list": Command(
+        "listings:services",
+        "List the services that have instances, and how many of each version.",
+        ("service-list",),
+    ),
+    "sidecar-list": Command(
+        "listings:sidecars",
+        "List the sidecars that the controller knows, and whether their proxies follow the newest rules.",
+        ("sidecar-list", "sidecar-list -o json"),
+    ),
+    "info": Command(
+        "listings:info",
+        "Show the settings in use, whether they came from flags, the environment or defaults.",
+        ("info",),
+    ),
+    "i": Command("listings:info", "The same as info.", ("i",), hidden=True),
+    "context-list": Command(
+        "contexts:list_all", "List the meshes that have a name, and which is in use.", ("context-list",)
+    ),
+    "context-use": Command(
+        "contexts:use", "Choose the mesh that commands go to from now on.", ("context-use staging",)
+    ),
+    "context-set": Command(
+        "contexts:put",
+        "Give a mesh a name, or change what stands under it.",
+        (
+            "context-set staging --controller-url https://a8.example:8080 --registry-url https://a8.example:8081",
+            "context-set staging --from-environment",
+        ),
+    ),
+    "context-delete": Command("contexts:delete", "Forget the mesh of a name.", ("context-delete staging",)),
+    "completion": Command(
+        "completion:script",
+        "Print the script that lets a shell complete commands, flags, services and rules.",
+        ("completion bash > ~/.a8ctl-completion.bash", "completion fish | source"),
+    ),
+    "token": Command(
+        "token:make",
+        "Make a token for a tenant and print it.",
+        ("token --tenant blue --ttl 24h", "token --tenant admin --key-file private.pem"),
+    ),
+    "up": Command(
+        "up:up",
+        "Run a mesh: registry, controller, gateway, and each app with its sidecar.",
+        ("up --demo bookinfo", "up -f mesh.yaml --gateway-port 8000"),
+    ),
+}
+
+
+class Commands(MutableMapping[str, Any]):
+    """The commands by name, each made when it is asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            command = COMMANDS[name]
+            self._made[name] = get_command_from_info(
+                CommandInfo(
+                    name=name,
+                    cls=_One,
+                    callback=command.function,
+                    help=None if not command.hidden else command.summary,
+                    epilog=examples(*command.examples),
+                    short_help=command.summary,
+                    hidden=command.hidden,
+                ),
+                pretty_exceptions_short=False,
+                rich_markup_mode=None,
+            )
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _One(TyperCommand):
+    """A command whose parameters, its --help too, are converted by Plain."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return plainly(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """``a8ctl`` itself: its help is written from the table alone."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = Commands()
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return plainly(super().get_params(ctx))
+
+    def list_commands(self, _ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own context
+        return [name for name, command in COMMANDS.items() if not command.hidden]
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        width = formatter.width - 6 - max(map(len, COMMANDS))
+        rows = [
+            (name, shortened(command.summary, width))
+            for name, command in COMMANDS.items()
+            if not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Plain:
+    """Takes a parameter's words for what they are where there is nothing to convert or to check.
+
+    Typer's own conversion begins with a library that takes as long to load as all else together; it is
+    used where this is not enough. Its answer to ``coerce`` is the contract.
+    """
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        kind = param.type_descriptor.annotation
+        if kind == list[str] and isinstance(value, (list, tuple)):
+            if all(isinstance(word, str) for word in value):
+                return list(value)
+        elif isinstance(kind, type) and isinstance(value, kind):
+            return value
+        elif isinstance(kind, type) and issubclass(kind, StrEnum) and value in list(kind):
+            return kind(value)
+        param._runtime_param = None  # noqa: SLF001 - the one place where typer keeps it
+        return param.get_runtime_param().coerce(value, param=param, ctx=ctx)
+
+
+def plainly(parameters: list[Any]) -> list[Any]:
+    """These parameters, converted by Plain. A typer that does not look there goes on as before."""
+    for parameter in parameters:
+        parameter._runtime_param = Plain()  # noqa: SLF001 - the one place where typer keeps it
+    return parameters
+
+
+def shortened(text: str, width: int) -> str:
+    """As many whole words as there is room for."""
+    text = text.partition(": ")[0].rstrip(".") if len(text) > width else text.rstrip(".")
+    if len(text) <= width:
+        return text
+    return text[: max(width - 3, 10)].rpartition(" ")[0] + "..."
+
+
+def examples(*lines: str) -> str:
+    """Lines that stand below a help text."""
+    # \b keeps the lines apart where help is wrapped.
+    return "\b\nExamples:\n" + "\n".join(f"  {PROGRAM} {line}" for line in lines)
