@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from amalgam8.cli import declare, faults, history, listings, rules, shorthand, show, token, traffic, up
+from amalgam8.cli import declare, faults, history, listings, rules, shorthand, show, token, top, traffic, up
 from amalgam8.cli.connect import CONTROLLER_URL, REGISTRY_URL, Target
 from amalgam8.model.errors import A8Error, InvalidInput, Unavailable
 
@@ -216,6 +216,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("action-list", listings.actions, ("action-list", "action-list -d ratings -o yaml")),
     ("service-list", listings.services, ("service-list",)),
     ("sidecar-list", listings.sidecars, ("sidecar-list", "sidecar-list -o json")),
+    ("top", top.top, ("top", "top -d reviews --once", "top -o json")),
     ("info", listings.info, ("info",)),
     ("token", token.make, ("token --tenant blue --ttl 24h", "token --tenant admin --key-file private.pem")),
     ("up", up.up, ("up --demo bookinfo", "up -f mesh.yaml --gateway-port 8000")),

@@ -12,7 +12,7 @@ from amalgam8.clients.http import Http, Query, segment
 from amalgam8.clients.registry import decode
 from amalgam8.clients.watch import Watch
 from amalgam8.model.caller import Caller
-from amalgam8.model.report import SidecarReport
+from amalgam8.model.report import ReportAnswer, SidecarReport
 from amalgam8.routing.plan import PlanDelta, PlanSnapshot
 
 Document = Mapping[str, Any]
@@ -154,6 +154,24 @@ class _Sidecars(msgspec.Struct, frozen=True):
     sidecars: tuple[SidecarRow, ...]
 
 
+class Rate(msgspec.Struct, frozen=True):
+    """Calls to one version of late: per second, the share that failed, and latencies in seconds."""
+
+    service: str
+    version: tuple[str, ...]
+    requests_per_second: float
+    error_rate: float
+    p50: float | None
+    p99: float | None
+
+
+class TrafficNow(msgspec.Struct, frozen=True):
+    """What is called now, as ``sidecars`` that report count it."""
+
+    traffic: tuple[Rate, ...]
+    sidecars: int
+
+
 class _ByService(msgspec.Struct, frozen=True):
     services: dict[str, tuple[dict[str, Any], ...]]
 
@@ -254,6 +272,11 @@ class ControllerClient:
     async def sidecars(self) -> tuple[SidecarRow, ...]:
         return decode(await self._http.request("GET", "/v1/sidecars"), _Sidecars).sidecars
 
+    async def traffic(self, destinations: Sequence[str] = ()) -> TrafficNow:
+        """What is called now, by service and version."""
+        query = [("destination", name) for name in destinations]
+        return decode(await self._http.request("GET", "/v1/traffic", query=query), TrafficNow)
+
     async def _write(self, method: str, path: str, body: Any, how: How, query: Query = ()) -> Wrote:
         answer = await self._http.request(
             method,
@@ -268,8 +291,13 @@ class ControllerClient:
         revision = answer.headers.get("etag", "").strip('"')
         return Wrote(revision=int(revision) if revision.isdigit() else 0)
 
-    async def report(self, identity: str, report: SidecarReport, *, timeout: float | None = None) -> None:
-        await self._http.request("PUT", f"/v1/sidecars/{segment(identity)}", report, timeout=timeout)
+    async def report(
+        self, identity: str, report: SidecarReport, *, timeout: float | None = None
+    ) -> ReportAnswer:
+        """Tell what the proxy confirmed; the answer says when to do so again."""
+        path = f"/v1/sidecars/{segment(identity)}"
+        answer = await self._http.request("PUT", path, report, timeout=timeout)
+        return decode(answer, ReportAnswer) if answer.body else ReportAnswer()
 
     def watch_plan(self, identity: str, caller: Caller) -> Watch[PlanSnapshot, PlanDelta]:
         """The stream of the caller's Plan; ``identity`` is the sidecar's id."""

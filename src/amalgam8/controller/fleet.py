@@ -70,10 +70,13 @@ class Sidecar:
 
 
 class Fleet:
-    """The sidecars of ``tenant``; ``secret`` is behind their keys."""
+    """The sidecars of ``tenant``; ``secret`` is behind their keys; ``dropped`` hears whom it forgets."""
 
-    def __init__(self, tenant: str, secret: bytes) -> None:
+    def __init__(
+        self, tenant: str, secret: bytes, dropped: Callable[[str], None] = lambda _identity: None
+    ) -> None:
         self._tenant = tenant
+        self._dropped = dropped
         self._secret = secret
         self._sidecars: dict[str, Sidecar] = {}
         self._news: dict[str, Caller | None] = {}
@@ -88,6 +91,11 @@ class Fleet:
     def key(self, identity: str) -> str:
         """What a sidecar must show to speak for ``identity``: an HMAC over tenant and id."""
         return hmac.new(self._secret, f"{self._tenant}\0{identity}".encode(), hashlib.sha256).hexdigest()
+
+    def check(self, identity: str, key: str) -> None:
+        """Refuse a sidecar that speaks for another; raises NotYourSidecar."""
+        if not hmac.compare_digest(key.encode(), self.key(identity).encode()):
+            raise NotYourSidecar(f"the key is not that of sidecar {identity}; its stream's hello has it")
 
     def opened(self, identity: str, who: Caller, now: float) -> None:
         """A sidecar opened its stream.
@@ -133,8 +141,7 @@ class Fleet:
             NotYourSidecar: the key is not that of ``identity``.
             TooManyWatchers: no room for another sidecar.
         """
-        if not hmac.compare_digest(report.key.encode(), self.key(identity).encode()):
-            raise NotYourSidecar(f"the key is not that of sidecar {identity}; its stream's hello has it")
+        self.check(identity, report.key)
         if report.leaving:
             if identity in self._sidecars:
                 self._drop(identity)
@@ -193,6 +200,7 @@ class Fleet:
     def _drop(self, identity: str) -> None:
         del self._sidecars[identity]
         self._news[identity] = None
+        self._dropped(identity)
 
     def _make_room(self, now: float) -> None:
         """Forget those that are gone, before their time."""

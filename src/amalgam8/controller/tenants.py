@@ -20,6 +20,7 @@ from amalgam8.controller.ledger import Ledger
 from amalgam8.controller.plans import Plans
 from amalgam8.controller.rulebook import Write
 from amalgam8.controller.store import Mirror, Store
+from amalgam8.controller.traffic import Calls
 from amalgam8.model.errors import RevisionMoved, StoreUnavailable, Superseded
 
 WRITE_WITHIN = 10.0
@@ -54,14 +55,15 @@ class Wrote(msgspec.Struct, frozen=True):
 
 
 class Tenant:
-    """One tenant: its rules, their Plans, its sidecars, and what those have applied."""
+    """One tenant: its rules, their Plans, its sidecars, and what those have applied and counted."""
 
-    def __init__(self, name: str, mirror: Mirror, plans: Plans, fleet: Fleet) -> None:
+    def __init__(self, name: str, mirror: Mirror, plans: Plans, fleet: Fleet, calls: Calls) -> None:
         self.name = name
         self.mirror = mirror
         self.plans = plans
         self.fleet = fleet
         self.ledger = Ledger(mirror, plans, fleet)
+        self.calls = calls
         self.turn = asyncio.Lock()
 
 
@@ -113,9 +115,10 @@ class Tenants:
             mirror = await self._store.load(name)
             if name not in self._tenants:
                 plans = Plans(mirror, lambda: self._compiled(name))
-                fleet = Fleet(name, self._store.secret)
+                calls = Calls()
+                fleet = Fleet(name, self._store.secret, calls.forget)
                 fleet.remembered(self._store.sidecars(name), self._clock())
-                self._tenants[name] = Tenant(name, mirror, plans, fleet)
+                self._tenants[name] = Tenant(name, mirror, plans, fleet, calls)
         return self._tenants[name]
 
     async def write(self, tenant: Tenant, operation: Operation, terms: Terms = BARE) -> Change | None:

@@ -19,6 +19,7 @@ from amalgam8.runtime.latest import Latest
 from amalgam8.runtime.logs import Log
 from amalgam8.sidecar import state, supervise
 from amalgam8.sidecar.admin import Admin, Driven
+from amalgam8.sidecar.counts import Counts
 from amalgam8.sidecar.endpoint import endpoint_of, until_accepting
 from amalgam8.sidecar.follow import Follower
 from amalgam8.sidecar.proxy import Proxy
@@ -111,7 +112,13 @@ class Agent:
         follower = Follower()
         join = Join(follower.seen, proxy.desired)
         reporter = Reporter(
-            controller, self._identity, settings.own_service, proxy.name, proxy.confirmed, follower.key
+            controller,
+            self._identity,
+            settings.own_service,
+            proxy.name,
+            proxy.confirmed,
+            follower.key,
+            Counts(proxy.metrics).traffic,
         )
         watch = controller.watch_plan(self._identity, settings.own_service)
         self._background += [

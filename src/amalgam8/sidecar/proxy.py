@@ -54,4 +54,7 @@ class Proxy(Protocol):
         """The newest access records of traced calls, oldest first."""
 
     async def metrics(self) -> bytes:
-        """The proxy's own figures in the Prometheus text format, for the agent's ``/metrics``."""
+        """The proxy's own figures in the Prometheus text format, for the agent's ``/metrics``.
+
+        ``sidecar.counts`` reads there how much was called and how it went, and says which series it needs.
+        """

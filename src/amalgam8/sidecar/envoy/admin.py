@@ -87,7 +87,7 @@ def text(values: dict[str, float]) -> bytes:
 
 
 def calls(exposition: bytes) -> bytes:
-    """Envoy's counters of requests in our names: by version, by class of status, in seconds."""
+    """Envoy's counters of requests in our names: by version, class of status and seconds."""
     counts: Counter[tuple[str, ...]] = Counter()
     times: list[str] = []
     for line in exposition.decode(errors="replace").splitlines():
@@ -98,10 +98,8 @@ def calls(exposition: bytes) -> bytes:
             dict(_LABEL.findall(found["labels"] or "")),
             float(found["value"]),
         )
+        version = labels.get("instance", "").partition(":")[2]
         if name == "envoy_a8_requests":
-            version = (
-                labels.get("instance", "").partition(":")[2] if ":" in labels.get("instance", "") else ""
-            )
             kind = _REASONS.get(labels.get("reason", ""), "")
             status = labels.get("code", "")[:1] + "xx"
             counts[labels.get("destination", ""), version, status, kind] += int(value)
@@ -116,7 +114,8 @@ def calls(exposition: bytes) -> bytes:
                 else ""
             )
             shown = value / 1000 if part == "_sum" else value
-            times.append(f'{_TIMES}{part}{{destination="{labels.get("destination", "")}"{le}}} {shown:g}')
+            of = f'destination="{labels.get("destination", "")}",version="{version}"'
+            times.append(f"{_TIMES}{part}{{{of}{le}}} {shown:.15g}")
     lines = [f"# HELP {_CALLS_BY} Calls by destination, version, class of status and reason of a refusal."]
     lines.append(f"# TYPE {_CALLS_BY} counter")
     names = ("destination", "version", "status", "reason")

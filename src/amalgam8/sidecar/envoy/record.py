@@ -121,16 +121,19 @@ def _counters() -> Any:
     """Requests by destination, version, status and reason, and how long they took."""
     destination = {"name": "destination", "value_format": f"%METADATA(ROUTE:{NAMESPACE}:service)%"}
     upstream = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
+    instance = {"name": "instance", "value_format": _first(_dynamic("dst"), upstream)}
     tags = [
         destination,
-        {"name": "instance", "value_format": _first(_dynamic("dst"), upstream)},
+        instance,
         {"name": "code", "value_format": "%RESPONSE_CODE%"},
         {"name": "reason", "value_format": f"%RESP({REASON_HEADER}):{REASON_LETTERS}%"},
     ]
     config = stats_pb2.Config(stat_prefix=STATS_PREFIX.rstrip("."))
     config.counters.add(stat={"name": COUNTER, "tags": tags}, value_fixed={"value": 1})
     config.histograms.add(
-        stat={"name": HISTOGRAM, "tags": [destination]}, unit="Milliseconds", value_format="%DURATION%"
+        stat={"name": HISTOGRAM, "tags": [destination, instance]},
+        unit="Milliseconds",
+        value_format="%DURATION%",
     )
     return accesslog_pb2.AccessLog(name="counters", typed_config=packed(config))
 
