@@ -9,6 +9,7 @@ from amalgam8.clients.http import Http
 from amalgam8.controller.api import controller_api
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
+from amalgam8.controller.rollouts import Rollouts
 from amalgam8.controller.store import Store
 from amalgam8.controller.tenants import Tenants
 from amalgam8.web.app import Api
@@ -29,13 +30,16 @@ class Clock:
 class Controller:
     """What a test holds of a running controller."""
 
-    def __init__(self, http: Http, tenants: Tenants, metrics: Metrics, port: int, app: Api) -> None:
+    def __init__(
+        self, http: Http, tenants: Tenants, metrics: Metrics, port: int, app: Api, rollouts: Rollouts
+    ) -> None:
         self.app = app
         self.http = http
         self.client = ControllerClient(http)
         self.tenants = tenants
         self.metrics = metrics
         self.port = port
+        self.rollouts = rollouts
 
 
 @contextlib.asynccontextmanager
@@ -48,15 +52,15 @@ async def running(
     require_https: bool = False,
 ) -> AsyncIterator[Controller]:
     metrics = Metrics()
-    tenants = Tenants(
-        store or MemoryStore(), 3600.0, now=now, clock=clock, wrote=metrics.wrote, compiled=metrics.compiled
-    )
+    store = store or MemoryStore()
+    tenants = Tenants(store, 3600.0, now=now, clock=clock, wrote=metrics.wrote, compiled=metrics.compiled)
     await tenants.open()
     metrics.watch(tenants, clock)
-    app = controller_api(tenants, metrics, auth or Auth(), clock, require_https=require_https)
+    rollouts = Rollouts(tenants, store.rollouts, clock)
+    app = controller_api(tenants, metrics, auth or Auth(), clock, rollouts, require_https=require_https)
     async with serving(app, bind("127.0.0.1", 0, "api_port")) as port:
         http = Http(f"http://127.0.0.1:{port}", connections=64)
         try:
-            yield Controller(http, tenants, metrics, port, app)
+            yield Controller(http, tenants, metrics, port, app, rollouts)
         finally:
             await http.close()

@@ -1,7 +1,7 @@
 """a8ctl: the commands, the global flags, and what becomes of errors.
 
-Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 4 not applied in time; 5 server not
-reachable; 130 interrupted. An error is one line on standard error, never a traceback.
+Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 3 inconclusive; 4 not applied in time;
+5 server not reachable; 130 interrupted. An error is one line on standard error, never a traceback.
 """
 
 import os
@@ -12,13 +12,26 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from amalgam8.cli import declare, faults, history, listings, rules, shorthand, show, token, top, traffic, up
+from amalgam8.cli import (
+    declare,
+    faults,
+    history,
+    listings,
+    rollout,
+    rules,
+    shorthand,
+    show,
+    token,
+    top,
+    traffic,
+    up,
+)
 from amalgam8.cli.connect import CONTROLLER_URL, REGISTRY_URL, Target
 from amalgam8.model.errors import A8Error, InvalidInput, Unavailable
 
 PROGRAM = "a8ctl"
 
-DONE, NO, USAGE, LATE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 4, 5, 130
+DONE, NO, USAGE, INCONCLUSIVE, LATE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 GLOBAL_FLAGS = {
     "--controller-url": True,
@@ -212,6 +225,7 @@ COMMANDS: tuple[tuple[str, Callable[..., Any], tuple[str, ...]], ...] = (
     ("traffic-start", traffic.start, ("traffic-start reviews v2", "traffic-start reviews v2 --amount 5")),
     ("traffic-step", traffic.step, ("traffic-step reviews", "traffic-step reviews --amount 50")),
     ("traffic-abort", traffic.abort, ("traffic-abort reviews",)),
+    *rollout.COMMANDS,
     ("route-list", listings.routes, ("route-list", "route-list -s reviews -o json")),
     ("action-list", listings.actions, ("action-list", "action-list -d ratings -o yaml")),
     ("service-list", listings.services, ("service-list",)),
@@ -288,6 +302,8 @@ def exit_code(error: A8Error) -> int:
         return UNREACHABLE
     if error.code in ("not_ready", "not_applied"):
         return LATE
+    if error.code == "inconclusive":
+        return INCONCLUSIVE
     if isinstance(error, Unavailable):
         return UNREACHABLE
     return USAGE if isinstance(error, InvalidInput) else NO

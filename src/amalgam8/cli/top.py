@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from amalgam8.cli.connect import Target
-    from amalgam8.clients.controller import Rate, TrafficNow
+    from amalgam8.clients.rollout import Rate, TrafficNow
 
 COLUMNS = ("Service", "Version", "Requests/s", "Errors", "p50", "p99")
 EVERY = duration(0.5, 3600)

@@ -10,6 +10,7 @@ import msgspec
 
 from amalgam8.clients.http import Http, Query, segment
 from amalgam8.clients.registry import decode
+from amalgam8.clients.rollout import Rollout, Rollouts, TrafficNow
 from amalgam8.clients.watch import Watch
 from amalgam8.model.caller import Caller
 from amalgam8.model.report import ReportAnswer, SidecarReport
@@ -154,24 +155,6 @@ class _Sidecars(msgspec.Struct, frozen=True):
     sidecars: tuple[SidecarRow, ...]
 
 
-class Rate(msgspec.Struct, frozen=True):
-    """Calls to one version of late: per second, the share that failed, and latencies in seconds."""
-
-    service: str
-    version: tuple[str, ...]
-    requests_per_second: float
-    error_rate: float
-    p50: float | None
-    p99: float | None
-
-
-class TrafficNow(msgspec.Struct, frozen=True):
-    """What is called now, as ``sidecars`` that report count it."""
-
-    traffic: tuple[Rate, ...]
-    sidecars: int
-
-
 class _ByService(msgspec.Struct, frozen=True):
     services: dict[str, tuple[dict[str, Any], ...]]
 
@@ -276,6 +259,22 @@ class ControllerClient:
         """What is called now, by service and version."""
         query = [("destination", name) for name in destinations]
         return decode(await self._http.request("GET", "/v1/traffic", query=query), TrafficNow)
+
+    async def start_rollout(self, order: Document, author: str = "") -> Rollout:
+        """Let the controller give a new version more and more of the calls."""
+        headers = How(author=author).headers()
+        return decode(await self._http.request("POST", "/v1/rollouts", order, headers=headers), Rollout)
+
+    async def rollouts(self) -> tuple[Rollout, ...]:
+        """All that are known, the newest first."""
+        return decode(await self._http.request("GET", "/v1/rollouts"), Rollouts).rollouts
+
+    async def rollout(self, identity: str) -> Rollout:
+        return decode(await self._http.request("GET", f"/v1/rollouts/{segment(identity)}"), Rollout)
+
+    async def tell_rollout(self, identity: str, word: str) -> Rollout:
+        """``pause``, ``resume`` or ``abort`` it."""
+        return decode(await self._http.request("POST", f"/v1/rollouts/{segment(identity)}/{word}"), Rollout)
 
     async def _write(self, method: str, path: str, body: Any, how: How, query: Query = ()) -> Wrote:
         answer = await self._http.request(

@@ -18,6 +18,8 @@ from amalgam8.controller import rulebook
 from amalgam8.controller.book import Change, Kind, Rulebook
 from amalgam8.controller.history_api import APPLY_LIMIT, APPLY_ROUTE, IMPORT_LIMIT, IMPORT_ROUTE, HistoryApi
 from amalgam8.controller.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
+from amalgam8.controller.rollouts import Rollouts
+from amalgam8.controller.rollouts_api import RolloutsApi
 from amalgam8.controller.rulebook import Selection
 from amalgam8.controller.sidecars_api import SidecarsApi
 from amalgam8.controller.tenants import Tenants
@@ -41,6 +43,7 @@ def controller_api(
     metrics: Metrics,
     auth: Auth,
     clock: Callable[[], float],
+    rollouts: Rollouts,
     *,
     require_https: bool = False,
 ) -> Api:
@@ -69,6 +72,7 @@ def controller_api(
         Route("/v1/sidecars/{id}", sidecars.report, methods=["PUT"]),
         Route("/v1/rules/{id}/status", rules.status),
         *history.routes(),
+        *RolloutsApi(tenants, rollouts, auth).routes(),
     ]
     for name, kind in (("routes", "route"), ("actions", "action")):
         of_kind = cast("Kind", kind)

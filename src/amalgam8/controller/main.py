@@ -7,6 +7,7 @@ from amalgam8.controller import lapse, roster
 from amalgam8.controller.api import controller_api
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
+from amalgam8.controller.rollouts import Rollouts
 from amalgam8.controller.settings import REFUSED, ControllerSettings
 from amalgam8.controller.sqlite import open_sqlite
 from amalgam8.controller.store import Store
@@ -39,10 +40,14 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
             tenants = Tenants(store, settings.fault_ttl, wrote=metrics.wrote, compiled=metrics.compiled)
             await tenants.open()
             metrics.watch(tenants, time.monotonic)
-            app = controller_api(tenants, metrics, auth, time.monotonic, require_https=settings.require_https)
+            rollouts = Rollouts(tenants, store.rollouts)
+            app = controller_api(
+                tenants, metrics, auth, time.monotonic, rollouts, require_https=settings.require_https
+            )
             async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
                 tasks.create_task(lapse.follow(tenants))
                 tasks.create_task(roster.follow(tenants))
+                tasks.create_task(rollouts.follow())
                 _log.info(
                     "serving",
                     host=settings.listen_host,
