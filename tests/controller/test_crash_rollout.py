@@ -1,4 +1,4 @@
-"""A rollout that dies at any statement of any of its writes leaves sound rules, alone and with a successor."""
+"""A rollout that dies at any statement of its writes leaves sound rules, alone and with a successor."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ async def test_wherever_it_dies(kind: str, tmp_path: Path) -> None:
 
 
 async def alone(path: Path) -> str:
-    """Nobody drives it any more: one of the splits of its steps, and then a default route and nothing else."""
+    """Nobody drives it any more: the split of one of its steps, then a default route and nothing else."""
     copy = path.with_suffix(".alone.db")
     copy.write_bytes(path.read_bytes())
     if (wal := path.with_name(path.name + "-wal")).exists():

@@ -1,4 +1,4 @@
-"""One rollout in virtual time: good versions, bad ones, no traffic, sidecars that are late, hands that meddle."""
+"""One rollout in virtual time: good versions and bad, no traffic, late sidecars, hands that meddle."""
 
 import msgspec
 import pytest
@@ -15,9 +15,7 @@ from tests.controller.world import ORDER, World, world
 
 
 def versions(book: Rulebook) -> dict[str, str]:
-    return {
-        rule.id: rule.route.backends[0].tags[0] for rule in book.rules.values() if rule.route is not None
-    }
+    return {rule.id: rule.route.backends[0].tags[0] for rule in book.rules.values() if rule.route is not None}
 
 
 def texts(made: World, rollout: object) -> str:
@@ -144,6 +142,11 @@ async def change(made: World, *rules: object) -> None:
     await made.tenants.write(made.tenant, lambda book, write: rulebook.replace(book, rules, write))  # type: ignore[arg-type]
 
 
+async def remove(made: World, identity: str) -> None:
+    which = Selection(ids=(identity,))
+    await made.tenants.write(made.tenant, lambda book, write: rulebook.remove(book, which, write))
+
+
 async def test_somebody_changed_the_default_route() -> None:
     made = await world()
     await made.start()
@@ -162,10 +165,7 @@ async def test_somebody_changed_or_removed_its_rule() -> None:
         if how == "change":
             await change(made, route(started.rule, version="v9"))
         elif how == "remove":
-            everything = Selection(ids=(started.rule,))
-            await made.tenants.write(
-                made.tenant, lambda book, write, which=everything: rulebook.remove(book, which, write)
-            )
+            await remove(made, started.rule)
         else:
             await made.tenants.rollback(made.tenant, 1)
         rollout = await made.ended(within=3)
@@ -199,7 +199,7 @@ class Undriven:
     async def look(self) -> bool:
         return False
 
-    async def all(self, tenant: Tenant) -> list[object]:
+    async def all(self, _tenant: Tenant) -> list[object]:
         return []
 
 
