@@ -21,7 +21,7 @@ from amalgam8.model.rule import rfc3339
 from amalgam8.model.traffic import NOTHING, Tally
 
 CONFIRM_WITHIN = 45.0
-"""Seconds that sidecars have to confirm a step; its end is put off later than that, which they confirm anew."""
+"""Seconds that sidecars have to confirm a step; its end is put off later, which they confirm anew."""
 
 RETURN_WITHIN = 30.0
 """Seconds that the end of a rollout waits for sidecars to confirm it."""
