@@ -3,10 +3,15 @@
 import asyncio
 import sys
 
-from benchmarks import propagation, registry, sidecar
+from benchmarks import limits, propagation, registry, sidecar
 from benchmarks.figures import machine
 
-BENCHMARKS = {"propagation": propagation.run, "registry": registry.run, "sidecar": sidecar.run}
+BENCHMARKS = {
+    "limits": limits.run,
+    "propagation": propagation.run,
+    "registry": registry.run,
+    "sidecar": sidecar.run,
+}
 
 
 def main() -> int:

@@ -63,7 +63,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({**LIMIT, "key": "user"}, "$[0].key: must be all, caller, or header: and the name of a header"),
     ({**LIMIT, "key": "header:"}, "$[0].key"),
     ({**LIMIT, "key": "header:a b"}, "$[0].key"),
-    ({**LIMIT, "scope": "fleet"}, "$[0].scope: fleet is not supported yet"),
+    ({**LIMIT, "scope": "world"}, "$[0].scope: must be one of sidecar, fleet"),
+    (
+        {**LIMIT, "scope": "fleet", "key": "header:x-user"},
+        "$[0].scope: fleet goes with the keys all and caller",
+    ),
     ({**LIMIT, "scope": "world"}, "$[0].scope: must be one of sidecar"),
     ({**LIMIT, "tags": ["v1"]}, "$[0].tags: unknown member"),
     ({"action": "mirror"}, "$[0].tags: must name at least one tag"),

@@ -14,6 +14,7 @@ from amalgam8.clients.rollout import Rollout, Rollouts, TrafficNow
 from amalgam8.clients.watch import Watch
 from amalgam8.model.caller import Caller
 from amalgam8.model.report import ReportAnswer, SidecarReport
+from amalgam8.model.slices import SliceReport, Slices
 from amalgam8.routing.plan import PlanDelta, PlanSnapshot
 
 Document = Mapping[str, Any]
@@ -298,10 +299,17 @@ class ControllerClient:
         answer = await self._http.request("PUT", path, report, timeout=timeout)
         return decode(answer, ReportAnswer) if answer.body else ReportAnswer()
 
+    async def want(self, identity: str, report: SliceReport, *, timeout: float | None = None) -> Slices:
+        """Tell what a sidecar wants of budgets that the fleet shares; the answer is what it has."""
+        path = f"/v1/sidecars/{segment(identity)}/limits"
+        return decode(await self._http.request("PUT", path, report, timeout=timeout), Slices)
+
     def watch_plan(self, identity: str, caller: Caller) -> Watch[PlanSnapshot, PlanDelta]:
         """The stream of the caller's Plan; ``identity`` is the sidecar's id."""
         query = [("id", identity), ("service", caller.service), ("tags", ",".join(caller.tags))]
-        return Watch(self._http, "/v1/plan/watch", query, PlanSnapshot, PlanDelta, "the controller")
+        return Watch(
+            self._http, "/v1/plan/watch", query, PlanSnapshot, PlanDelta, "the controller", {"slices": Slices}
+        )
 
 
 def _filters(ids: Sequence[str], tags: Sequence[str], destinations: Sequence[str]) -> Query:

@@ -68,6 +68,7 @@ def controller_api(
         Route("/v1/rules", rules.any, methods=["GET", "POST", "PUT", "DELETE"]),
         Route(WATCH_ROUTE, sidecars.watch),
         Route("/v1/sidecars", sidecars.list),
+        Route("/v1/sidecars/{id}/limits", sidecars.limits, methods=["PUT"]),
         Route("/v1/traffic", sidecars.traffic),
         Route("/v1/sidecars/{id}", sidecars.report, methods=["PUT"]),
         Route("/v1/rules/{id}/status", rules.status),

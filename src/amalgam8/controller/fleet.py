@@ -97,6 +97,11 @@ class Fleet:
         if not hmac.compare_digest(key.encode(), self.key(identity).encode()):
             raise NotYourSidecar(f"the key is not that of sidecar {identity}; its stream's hello has it")
 
+    def who(self, identity: str) -> Caller:
+        """The caller that a sidecar is; nobody's where it is not known."""
+        sidecar = self._sidecars.get(identity)
+        return sidecar.caller if sidecar else Caller()
+
     def opened(self, identity: str, who: Caller, now: float) -> None:
         """A sidecar opened its stream.
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from amalgam8.controller import lapse, roster
+from amalgam8.controller import lapse, roster, settle
 from amalgam8.controller.api import controller_api
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
@@ -48,6 +48,7 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
                 tasks.create_task(lapse.follow(tenants))
                 tasks.create_task(roster.follow(tenants))
                 tasks.create_task(rollouts.follow())
+                tasks.create_task(settle.follow(tenants, time.monotonic))
                 _log.info(
                     "serving",
                     host=settings.listen_host,

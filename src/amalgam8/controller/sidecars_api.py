@@ -20,6 +20,8 @@ from amalgam8.controller.watch import PlanSource
 from amalgam8.model.caller import Caller, caller, name_problem
 from amalgam8.model.errors import InvalidInput, InvalidQuery, InvalidReport
 from amalgam8.model.report import ReportAnswer, SidecarReport
+from amalgam8.model.slices import SliceReport
+from amalgam8.model.slices import problem as slices_problem
 from amalgam8.model.stream import PROTOCOL, check_protocol
 from amalgam8.model.traffic import problem
 from amalgam8.web.app import json_response
@@ -71,6 +73,8 @@ class SidecarsApi:
             who,
             tenant.mirror,
             tenant.plans,
+            tenant.limits,
+            identity,
             partial(self._metrics.sent, name),
         )
         resume = request.headers.get("last-event-id", "")
@@ -89,6 +93,16 @@ class SidecarsApi:
         tenant.fleet.report(identity, report, now)
         pace = tenant.calls.pace(now)
         return json_response(None if pace is None else ReportAnswer(pace))
+
+    async def limits(self, request: Request) -> Response:
+        """``PUT /v1/sidecars/{id}/limits``: what a sidecar wants of the budgets that the fleet shares."""
+        name = self._auth.tenant_of(request)
+        identity = _identity(request.path_params["id"], InvalidReport)
+        report = _slices(await request.body())
+        tenant = await self._tenants.get(name)
+        tenant.fleet.check(identity, report.key)
+        who = tenant.fleet.who(identity)
+        return json_response(tenant.limits.take(identity, who, report, tenant.mirror.book, self._clock()))
 
     async def list(self, request: Request) -> Response:
         """``GET /v1/sidecars``."""
@@ -120,6 +134,16 @@ def _report(body: bytes) -> SidecarReport:
         raise InvalidReport(f"$.rejected: more than {REJECTED_LIMIT} destinations")
     if report.traffic is not None and (wrong := problem(report.traffic)):
         raise InvalidReport(f"$.traffic{wrong if wrong.startswith('[') else ': ' + wrong}")
+    return report
+
+
+def _slices(body: bytes) -> SliceReport:
+    try:
+        report = msgspec.json.decode(body, type=SliceReport)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidReport(f"the report cannot be read: {error}") from None
+    if wrong := slices_problem(report):
+        raise InvalidReport(f"$.{wrong}")
     return report
 
 

@@ -19,6 +19,7 @@ from amalgam8.controller.fleet import Fleet
 from amalgam8.controller.ledger import Ledger
 from amalgam8.controller.plans import Plans
 from amalgam8.controller.rulebook import Write
+from amalgam8.controller.slices import FleetLimits
 from amalgam8.controller.store import Mirror, Store
 from amalgam8.controller.traffic import Calls
 from amalgam8.model.errors import RevisionMoved, StoreUnavailable, Superseded
@@ -57,13 +58,16 @@ class Wrote(msgspec.Struct, frozen=True):
 class Tenant:
     """One tenant: its rules, their Plans, its sidecars, and what those have applied and counted."""
 
-    def __init__(self, name: str, mirror: Mirror, plans: Plans, fleet: Fleet, calls: Calls) -> None:
+    def __init__(
+        self, name: str, mirror: Mirror, plans: Plans, fleet: Fleet, calls: Calls, limits: FleetLimits
+    ) -> None:
         self.name = name
         self.mirror = mirror
         self.plans = plans
         self.fleet = fleet
         self.ledger = Ledger(mirror, plans, fleet)
         self.calls = calls
+        self.limits = limits
         self.turn = asyncio.Lock()
 
 
@@ -92,6 +96,7 @@ class Tenants:
         self._wrote = wrote
         self._compiled = compiled
         self._tenants: dict[str, Tenant] = {}
+        self._started = clock()
 
     @property
     def epoch(self) -> str:
@@ -115,10 +120,10 @@ class Tenants:
             mirror = await self._store.load(name)
             if name not in self._tenants:
                 plans = Plans(mirror, lambda: self._compiled(name))
-                calls = Calls()
-                fleet = Fleet(name, self._store.secret, calls.forget)
+                calls, limits = Calls(), FleetLimits(self._started)
+                fleet = Fleet(name, self._store.secret, _both(calls.forget, limits.forget))
                 fleet.remembered(self._store.sidecars(name), self._clock())
-                self._tenants[name] = Tenant(name, mirror, plans, fleet, calls)
+                self._tenants[name] = Tenant(name, mirror, plans, fleet, calls, limits)
         return self._tenants[name]
 
     async def write(self, tenant: Tenant, operation: Operation, terms: Terms = BARE) -> Change | None:
@@ -206,6 +211,14 @@ class Tenants:
             terms.comment,
             terms.confirm_within,
         )
+
+
+def _both(one: Callable[[str], None], other: Callable[[str], None]) -> Callable[[str], None]:
+    def called(identity: str) -> None:
+        one(identity)
+        other(identity)
+
+    return called
 
 
 def _rollback(log: Sequence[Change], revision: int, book: Rulebook, write: Write) -> Change:

@@ -27,6 +27,7 @@ from amalgam8.sidecar.registration import Registration
 from amalgam8.sidecar.report import Reporter
 from amalgam8.sidecar.routing import Join
 from amalgam8.sidecar.settings import Settings, checked
+from amalgam8.sidecar.slices import SliceLease
 from amalgam8.web.serve import bind, serving
 
 ADMIN_HOST = "127.0.0.1"
@@ -120,6 +121,7 @@ class Agent:
             follower.key,
             Counts(proxy.metrics).traffic,
         )
+        lease = SliceLease(controller, self._identity, follower.seen, follower.key, follower.slices, proxy)
         watch = controller.watch_plan(self._identity, settings.own_service)
         self._background += [
             proxy.run(),
@@ -127,6 +129,7 @@ class Agent:
             follower.follow_registry(self._registry.watch()),
             follower.follow_controller(watch),
             reporter.run(),
+            lease.run(),
         ]
         return Driven(proxy, follower, join, reporter)
 
