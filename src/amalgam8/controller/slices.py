@@ -29,6 +29,9 @@ REPAY = 2.0
 DECAY = 0.5
 """What is left of a sidecar's demand with each report in which it fell."""
 
+NO_DEMAND = 0.001
+"""Part of a budget that is as good as nothing."""
+
 REFUSING = 0.8
 """Part of the calls that came; where fewer passed, the others were surely refused."""
 
@@ -84,6 +87,8 @@ class Budget:
         if passed + 1 < came * REFUSING:
             member.fill = 0.0  # calls are refused there, so its bucket is empty
         member.wanted = max(wanted.rate, member.wanted * DECAY + wanted.rate * (1 - DECAY))
+        if member.wanted < NO_DEMAND * self.rate:
+            member.wanted = 0.0
         member.at, member.epoch, member.passed = now, epoch, wanted.passed
 
     def settle(self, now: float) -> None:
@@ -134,11 +139,10 @@ class Budget:
             key=lambda one: (not self.members[one].wanted, self.members[one].served, one),
         )
         for identity in order:
-            share = max(shares[identity], least)
-            if share > left + 1e-9:
+            if left < least:
                 break
-            found[identity] = share
-            left -= share
+            found[identity] = min(max(shares[identity], least), left)
+            left -= found[identity]
         return found
 
 
