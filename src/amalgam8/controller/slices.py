@@ -6,7 +6,8 @@ the budget is taken off the shares until it is paid back, and what was left lyin
 fills up at an idle sidecar is counted too, so that a larger share is no second budget.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import exp2
 
 import msgspec
 
@@ -26,8 +27,8 @@ RESERVE = 0.05
 REPAY = 2.0
 """Seconds in which what passed beyond the budget is taken off, and what was left is given out."""
 
-DECAY = 0.5
-"""What is left of a sidecar's demand with each report in which it fell."""
+HALF_LIFE = 0.25
+"""Seconds in which demand that fell is half forgotten."""
 
 NO_DEMAND = 0.001
 """Part of a budget that is as good as nothing."""
@@ -48,12 +49,17 @@ FIRST_EVERY, EVERY_LIMIT, REPORTS = 0.25, 5.0, 400.0
 class _Member:
     def __init__(self, now: float) -> None:
         self.at = now
-        self.wanted = 0.0
+        self.rate = 0.0
+        self.peak = 0.0
         self.passed = 0
         self.epoch = ""
         self.share = 0.0
         self.fill = 1.0
         self.served = 0.0
+
+    def wanted(self, now: float) -> float:
+        """Calls a second; demand that falls is forgotten by and by."""
+        return max(self.rate, self.peak * exp2((self.at - now) / HALF_LIFE))
 
 
 class Budget:
@@ -86,25 +92,28 @@ class Budget:
             member.fill = max(0.0, member.fill - passed / (max(member.share, 1e-9) * self.depth))
         if passed + 1 < came * REFUSING:
             member.fill = 0.0  # calls are refused there, so its bucket is empty
-        member.wanted = max(wanted.rate, member.wanted * DECAY + wanted.rate * (1 - DECAY))
-        if member.wanted < NO_DEMAND * self.rate:
-            member.wanted = 0.0
+        member.peak = max(wanted.rate, member.wanted(now))
+        member.rate = wanted.rate
         member.at, member.epoch, member.passed = now, epoch, wanted.passed
 
-    def settle(self, now: float) -> None:
-        """Share out anew."""
+    def settle(self, now: float) -> bool:
+        """Share out anew; whether there will be more to do soon, though nobody says anything."""
         self.level = min(self.depth, self.level + self.rate * (now - self._at))
         self._at = now
         for identity, member in list(self.members.items()):
             if now - member.at > MEMBER_FOR:
                 del self.members[identity]
-        if not self.members:
-            return
-        wanted = {identity: member.wanted / self.rate for identity, member in self.members.items()}
-        shares = share_out(self._total(sum(wanted.values())), wanted)
-        shares = self._held(shares)
-        for identity, share in self._whole(shares).items():
-            self.members[identity].share = share
+        wanted = {one: self._want(member, now) for one, member in self.members.items()}
+        if wanted:
+            shares = self._held(share_out(self._total(sum(wanted.values())), wanted))
+            for identity, share in self._whole(shares, wanted).items():
+                self.members[identity].share = share
+        return any(want and not self.members[one].rate for one, want in wanted.items()) or self.level < 0
+
+    def _want(self, member: _Member, now: float) -> float:
+        """In parts of the budget."""
+        wanted = member.wanted(now) / self.rate
+        return wanted if wanted >= NO_DEMAND else 0.0
 
     def _total(self, wanted: float) -> float:
         """What there is to share out, 1: the budget's own rate."""
@@ -124,7 +133,7 @@ class Budget:
         keep = allowed / potential
         return {identity: share * (1 - fills[identity] * (1 - keep)) for identity, share in shares.items()}
 
-    def _whole(self, shares: Mapping[str, float]) -> dict[str, float]:
+    def _whole(self, shares: Mapping[str, float], wanted: Mapping[str, float]) -> dict[str, float]:
         """Shares by which at least one call can pass, for as many as there are calls; the others get none.
 
         First those that want calls and were served the longest ago.
@@ -136,7 +145,7 @@ class Budget:
         found = dict.fromkeys(shares, 0.0)
         order = sorted(
             shares,
-            key=lambda one: (not self.members[one].wanted, self.members[one].served, one),
+            key=lambda one: (not wanted[one], self.members[one].served, one),
         )
         for identity in order:
             if left < least:
@@ -164,13 +173,14 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class FleetLimits:
-    """All budgets of one tenant; ``started``: when the controller began."""
+    """All budgets of one tenant; ``started``: when the controller began; ``begun`` hears of the first one."""
 
-    def __init__(self, started: float) -> None:
+    def __init__(self, started: float, begun: Callable[[], None] = lambda: None) -> None:
         self._started = started
-        self._budgets: dict[str, Budget] = {}
+        self._begun = begun
+        self._budgets: dict[tuple[str, str], Budget] = {}
         self._told: dict[str, Latest[Told]] = {}
-        self._dirty: set[str] = set()
+        self._dirty: set[tuple[str, str]] = set()
 
     @property
     def shared(self) -> bool:
@@ -184,25 +194,27 @@ class FleetLimits:
     def forget(self, identity: str) -> None:
         """The sidecar has left."""
         self._told.pop(identity, None)
-        for name, found in self._budgets.items():
+        for key, found in self._budgets.items():
             if found.members.pop(identity, None) is not None:
-                self._dirty.add(name)
+                self._dirty.add(key)
 
     def take(self, identity: str, who: Caller, report: SliceReport, book: Rulebook, now: float) -> Slices:
-        """Take what a sidecar wants; the answer is what it has. Budgets that are not its own are left out.
+        """Take what a sidecar wants; the answer is what it has. Budgets of no rule are left out.
 
         ``now`` is steady, in seconds.
         """
         for wanted in report.budgets:
-            limit = _limit(book, wanted.budget, who)
+            limit = _limit(book, wanted.budget)
             if limit is None:
-                self._budgets.pop(wanted.budget, None)
                 continue
-            found = self._budgets.get(wanted.budget)
+            key = wanted.budget, who.service if limit.key == "caller" else ""
+            found = self._budgets.get(key)
+            if not self._budgets:
+                self._begun()
             if found is None or found.limit != limit:
-                found = self._budgets[wanted.budget] = Budget(limit, now)
+                found = self._budgets[key] = Budget(limit, now)
             found.take(identity, report.epoch, wanted, now)
-            self._dirty.add(wanted.budget)
+            self._dirty.add(key)
         if report.budgets and not self.told(identity).value.slices:
             self.settle(now)
         return Slices(self.told(identity).value.slices, self._every())
@@ -212,21 +224,23 @@ class FleetLimits:
         if now - self._started <= GRACE:
             return
         moved: set[str] = set()
-        for name in self._dirty:
-            if (found := self._budgets.get(name)) is None:
+        unsettled: set[tuple[str, str]] = set()
+        for key in self._dirty:
+            if (found := self._budgets.get(key)) is None:
                 continue
-            found.settle(now)
+            if found.settle(now):
+                unsettled.add(key)
             moved |= found.members.keys()
             if not found.members:
-                del self._budgets[name]
-        self._dirty.clear()
+                del self._budgets[key]
+        self._dirty = unsettled
         for identity in moved:
             self._tell(identity)
 
     def _tell(self, identity: str) -> None:
         slices = {
             name: round(found.members[identity].share, 6)
-            for name, found in self._budgets.items()
+            for (name, _), found in self._budgets.items()
             if identity in found.members
         }
         cell = self.told(identity)
@@ -238,14 +252,14 @@ class FleetLimits:
         return min(max(FIRST_EVERY, members / REPORTS), EVERY_LIMIT)
 
 
-def _limit(book: Rulebook, name: str, who: Caller) -> RateLimit | None:
-    """The limit whose budget has this name for this caller."""
-    identity, _, rest = name.partition("/")
-    place = rest.partition("/")[0]
-    rule = book.rules.get(identity)
-    if rule is None or not place.isascii() or not place.isdigit() or int(place[:4]) >= len(limits_of(rule)):
-        return None
-    return limits_of(rule)[int(place)] if budget(rule, int(place), who) == name else None
+def _limit(book: Rulebook, name: str) -> RateLimit | None:
+    """The limit whose budget has this name."""
+    rule = book.rules.get(name.partition("/")[0])
+    limits = limits_of(rule) if rule is not None else []
+    for place, limit in enumerate(limits):
+        if rule is not None and budget(rule, place) == name:
+            return limit
+    return None
 
 
 def _same(one: Mapping[str, float], other: Mapping[str, float]) -> bool:

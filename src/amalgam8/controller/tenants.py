@@ -120,7 +120,7 @@ class Tenants:
             mirror = await self._store.load(name)
             if name not in self._tenants:
                 plans = Plans(mirror, lambda: self._compiled(name))
-                calls, limits = Calls(), FleetLimits(self._started)
+                calls, limits = Calls(), FleetLimits(self._started, mirror.feed.nudge)
                 fleet = Fleet(name, self._store.secret, _both(calls.forget, limits.forget))
                 fleet.remembered(self._store.sidecars(name), self._clock())
                 self._tenants[name] = Tenant(name, mirror, plans, fleet, calls, limits)

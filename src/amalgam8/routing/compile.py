@@ -68,7 +68,7 @@ def compile(rules: Iterable[Rule], caller: Caller) -> DestinationPlan | None:  #
     part = DestinationPlan(
         routes=tuple(_route(rule, rule.route, when) for rule, when in mine if rule.route),
         access=tuple(_access(ordered, caller)),
-        limits=tuple(_limits(mine, caller)),
+        limits=tuple(_limits(mine)),
         headers=tuple(_headers(a, e) for a, e in _of(mine, SetHeaders, lambda action: action)),
         mirrors=tuple(MirrorEntry(mirrors=a, **e) for a, e in _of(mine, Mirror, _mirror)),
         faults=tuple(_faults(mine)),
@@ -89,12 +89,12 @@ def limits_of(rule: Rule) -> list[RateLimit]:
     return [action for action in rule.actions if isinstance(action, RateLimit)]
 
 
-def budget(rule: Rule, place: int, caller: Caller) -> str:
-    """The name of the budget that a rule's limit shares with other sidecars; empty: it shares none."""
-    action = limits_of(rule)[place]
-    if action.scope != "fleet":
-        return ""
-    return f"{rule.id}/{place}/{caller.service}" if action.key == "caller" else f"{rule.id}/{place}"
+def budget(rule: Rule, place: int) -> str:
+    """The name of the budget that a rule's limit shares with other sidecars; empty: it shares none.
+
+    Those of several callers, where each has its own, are told apart by whoever shares them out.
+    """
+    return f"{rule.id}/{place}" if limits_of(rule)[place].scope == "fleet" else ""
 
 
 def sources(rules: Iterable[Rule]) -> tuple[Source, ...]:
@@ -183,10 +183,10 @@ def _access(ordered: Iterable[Rule], caller: Caller) -> Iterator[AccessEntry]:
             yield AccessEntry(**_entry(rule, when), verdict="allow")
 
 
-def _limits(mine: Mine, caller: Caller) -> Iterator[LimitEntry]:
+def _limits(mine: Mine) -> Iterator[LimitEntry]:
     for rule, when in mine:
         if actions := limits_of(rule):
-            limits = tuple(_limit(action, budget(rule, i, caller)) for i, action in enumerate(actions))
+            limits = tuple(_limit(action, budget(rule, i)) for i, action in enumerate(actions))
             yield LimitEntry(limits=limits, **_entry(rule, when))
 
 
