@@ -70,7 +70,7 @@ async def measure(load: Load, seconds: float = SECONDS) -> Windows:
                 calls = _poisson(dice, load(number, now) * TICK)
                 came += calls
                 passed += proxy.call(loop.time(), calls)
-            if now > SETTLED - 10:
+            if now > SETTLED:
                 windows.add(now, came, passed)
             await asyncio.sleep(TICK - (loop.time() - start) % TICK)
     return windows

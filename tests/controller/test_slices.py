@@ -60,8 +60,7 @@ class Fleet:
             self.now += 0.01
             came = passed = 0
             for number, proxy in enumerate(self.proxies):
-                mean = load(number, self.now) / 100
-                calls = int(mean) + (dice.random() < mean % 1)
+                calls = poisson(dice, load(number, self.now) / 100)
                 came += calls
                 passed += proxy.call(self.now, calls)
                 if step % 25 == number % 25 and number not in self._cut_off:
@@ -83,6 +82,15 @@ class Fleet:
         self._seen[number] = proxy.calls
         wanted = Wanted(BUDGET, rate, proxy.passed, proxy.share)
         self.limits.take(str(number), WEB, SliceReport("", "e", (wanted,)), self.book, self.now)
+
+
+def poisson(dice: random.Random, mean: float) -> int:
+    """Calls in a moment in which ``mean`` come on average."""
+    count, left = 0, dice.expovariate(1.0)
+    while left < mean:
+        count += 1
+        left += dice.expovariate(1.0)
+    return count
 
 
 LOADS: dict[str, Callable[[int, float], float]] = {

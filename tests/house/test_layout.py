@@ -16,6 +16,7 @@ LONG_FOR_A_REASON = {
 }
 SHORT_FOR_A_REASON = {
     "controller/roster.py": "one loop around one write",
+    "controller/settle.py": "one loop around one call",
     "model/report.py": "nouns of one wire format",
     "sidecar/proxy.py": "a seam: what is asked of a proxy, and nothing else",
     "web/errors.py": "a table",

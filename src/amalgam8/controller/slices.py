@@ -27,8 +27,11 @@ RESERVE = 0.05
 REPAY = 2.0
 """Seconds in which what passed beyond the budget is taken off, and what was left is given out."""
 
-HALF_LIFE = 0.25
-"""Seconds in which demand that fell is half forgotten."""
+HALF_LIFE = 1.0
+"""Seconds in which demand that fell is half forgotten: calls come by chance, and shares are not to jump."""
+
+STOPPED = 0.25
+"""What is left of a demand when no call at all came."""
 
 NO_DEMAND = 0.001
 """Part of a budget that is as good as nothing."""
@@ -92,7 +95,7 @@ class Budget:
             member.fill = max(0.0, member.fill - passed / (max(member.share, 1e-9) * self.depth))
         if passed + 1 < came * REFUSING:
             member.fill = 0.0  # calls are refused there, so its bucket is empty
-        member.peak = max(wanted.rate, member.wanted(now))
+        member.peak = max(wanted.rate, member.wanted(now) * (1 if wanted.rate else STOPPED))
         member.rate = wanted.rate
         member.at, member.epoch, member.passed = now, epoch, wanted.passed
 
