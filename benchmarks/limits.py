@@ -64,10 +64,12 @@ async def measure(load: Load, seconds: float = SECONDS) -> Windows:
     dice = random.Random(1)
     async with fleet() as proxies:
         start = loop.time()
+        last = 0.0
         while (now := loop.time() - start) < seconds:
             came = passed = 0
+            elapsed, last = now - last, now
             for number, proxy in enumerate(proxies):
-                calls = _poisson(dice, load(number, now) * TICK)
+                calls = _poisson(dice, load(number, now) * elapsed)
                 came += calls
                 passed += proxy.call(loop.time(), calls)
             if now > SETTLED:
