@@ -3,12 +3,13 @@
 import asyncio
 import sys
 
-from benchmarks import asking, fleet, propagation, registry, sidecar
+from benchmarks import asking, fleet, limits, propagation, registry, sidecar
 from benchmarks.figures import machine
 
 BENCHMARKS = {
     "asking": asking.run,
     "fleet": fleet.run,
+    "limits": limits.run,
     "propagation": propagation.run,
     "registry": registry.run,
     "sidecar": sidecar.run,

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from amalgam8.clients.registry import Granted, Registration
 from amalgam8.model.instance import Endpoint, Instance, instance_id
-from amalgam8.model.report import SidecarReport
+from amalgam8.model.report import ReportAnswer, SidecarReport
 from amalgam8.model.stream import PROTOCOL, Hello, InstanceDelta, InstanceSnapshot
 from amalgam8.routing.plan import DestinationPlan, PlanDelta, PlanSnapshot
 from amalgam8.runtime.feed import Gap
@@ -171,6 +171,7 @@ class ControllerStandIn:
         self.told = told or Parts("epoch-1")
         self.reports: list[tuple[str, SidecarReport]] = []
         self.refuse = 0
+        self.report_in: float | None = None
         self.asked: list[dict[str, str]] = []
         routes: list[BaseRoute] = [
             Route("/v1/plan/watch", self._watch),
@@ -187,4 +188,6 @@ class ControllerStandIn:
             return json_response({"error": "no", "description": "not now"}, self.refuse)
         report = msgspec.json.decode(await request.body(), type=SidecarReport)
         self.reports.append((request.path_params["id"], report))
+        if self.report_in is not None:
+            return json_response(ReportAnswer(self.report_in))
         return json_response(None, 204)

@@ -36,10 +36,13 @@ class Real:
 
     async def report(self, identity: str, who: Caller) -> None:
         tenant = await self.controller.tenants.get("default")
+        tenant.fleet.report(identity, await self.report_of(identity, who), time.monotonic())
+
+    async def report_of(self, identity: str, who: Caller) -> SidecarReport:
+        tenant = await self.controller.tenants.get("default")
         plan = tenant.plans.plan(who)
         stamp = PlanStamp(plan.revision, plan.hash)
-        report = SidecarReport(tenant.fleet.key(identity), who.service, who.tags, "envoy", stamp)
-        tenant.fleet.report(identity, report, time.monotonic())
+        return SidecarReport(tenant.fleet.key(identity), who.service, who.tags, "envoy", stamp)
 
     async def rules(self) -> dict[str, str]:
         """The version that each rule routes to, by id."""

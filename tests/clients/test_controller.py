@@ -139,6 +139,7 @@ async def test_reports_go_to_the_sidecars_own_place() -> None:
         "registry": {"epoch": "", "revision": 0},
         "rejected": [],
         "leaving": False,
+        "traffic": None,
     }
 
 

@@ -36,12 +36,16 @@ class Writable(Cluster):
     collections: ClassVar[dict[str, str]] = {
         "routingrules": GROUP,
         "rulerevisions": GROUP,
+        "rollouts": GROUP,
+        "leases": "/apis/coordination.k8s.io/v1",
         "secrets": "/api/v1",
         "configmaps": "/api/v1",
     }
     kinds: ClassVar[dict[str, str]] = {
         "routingrules": "RoutingRule",
         "rulerevisions": "RuleRevision",
+        "rollouts": "Rollout",
+        "leases": "Lease",
         "secrets": "Secret",
         "configmaps": "ConfigMap",
     }

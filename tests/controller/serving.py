@@ -10,6 +10,7 @@ from amalgam8.controller.api import controller_api
 from amalgam8.controller.catalogue import Catalogue
 from amalgam8.controller.memory import MemoryStore
 from amalgam8.controller.metrics import Metrics
+from amalgam8.controller.rollouts import Rollouts
 from amalgam8.controller.store import Store
 from amalgam8.controller.tenants import Tenants
 from amalgam8.web.app import Api
@@ -30,13 +31,16 @@ class Clock:
 class Controller:
     """What a test holds of a running controller."""
 
-    def __init__(self, http: Http, tenants: Tenants, metrics: Metrics, port: int, app: Api) -> None:
+    def __init__(
+        self, http: Http, tenants: Tenants, metrics: Metrics, port: int, app: Api, rollouts: Rollouts
+    ) -> None:
         self.app = app
         self.http = http
         self.client = ControllerClient(http)
         self.tenants = tenants
         self.metrics = metrics
         self.port = port
+        self.rollouts = rollouts
 
 
 @contextlib.asynccontextmanager
@@ -50,17 +54,17 @@ async def running(
     catalogue: Catalogue | None = None,
 ) -> AsyncIterator[Controller]:
     metrics = Metrics()
-    tenants = Tenants(
-        store or MemoryStore(), 3600.0, now=now, clock=clock, wrote=metrics.wrote, compiled=metrics.compiled
-    )
+    store = store or MemoryStore()
+    tenants = Tenants(store, 3600.0, now=now, clock=clock, wrote=metrics.wrote, compiled=metrics.compiled)
     await tenants.open()
     metrics.watch(tenants, clock)
+    rollouts = Rollouts(tenants, store.rollouts, clock)
     app = controller_api(
-        tenants, metrics, auth or Auth(), clock, require_https=require_https, catalogue=catalogue
+        tenants, metrics, auth or Auth(), clock, rollouts, require_https=require_https, catalogue=catalogue
     )
     async with serving(app, bind("127.0.0.1", 0, "api_port")) as port:
         http = Http(f"http://127.0.0.1:{port}", connections=64)
         try:
-            yield Controller(http, tenants, metrics, port, app)
+            yield Controller(http, tenants, metrics, port, app, rollouts)
         finally:
             await http.close()

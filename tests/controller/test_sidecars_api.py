@@ -10,18 +10,20 @@ import pytest
 
 from amalgam8.clients.http import Refusal
 from amalgam8.clients.watch import Lost, Watch
-from amalgam8.controller import rulebook
+from amalgam8.controller import rulebook, settle
 from amalgam8.controller.fleet import FORGOTTEN_AFTER, GONE_AFTER
 from amalgam8.controller.memory import MemoryStore
+from amalgam8.controller.slices import GRACE
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.report import PlanStamp, Rejection, SidecarReport
+from amalgam8.model.slices import SliceReport, Slices, Wanted
 from amalgam8.model.stream import Hello
 from amalgam8.routing.plan import DestinationPlan, PlanDelta, PlanSnapshot, encode_part, part_hash, plan_hash
 from tests.conftest import eventually
 from tests.controller.rules import delay, document
 from tests.controller.serving import Clock, Controller, running
 
-Event = Hello | PlanSnapshot | PlanDelta | Lost
+Event = Hello | PlanSnapshot | PlanDelta | Slices | Lost
 WEB, GATEWAY = caller("web", ["v1"]), caller("gateway")
 
 
@@ -332,3 +334,77 @@ async def test_a_lapse_reaches_the_sidecars() -> None:
             tenant = await controller.tenants.get("default")
             await controller.tenants.write(tenant, rulebook.lapse)
             await sidecar.until(lambda: "ratings" not in sidecar.parts)
+
+
+async def test_figures_that_cannot_be_are_refused_and_nothing_is_counted(controller: Controller) -> None:
+    sidecar = Sidecar(controller, WEB)
+    async with following(sidecar):
+        await sidecar.report(traffic=["e", [["reviews", "v1", [5, 0, 0, [5]]]]])
+        for traffic, words in (
+            (
+                ["e", [["reviews", "v1", [-1, 0, 0, []]]]],
+                r"\$.traffic\[1\]\[0\]: counts must not be negative",
+            ),
+            (["e", [["", "v1", [1, 0, 0, []]]]], r"\$.traffic\[1\]\[0\]: a service has 1 to 64"),
+            (["e" * 65, []], r"\$.traffic: at most 512 series"),
+            (["e", [["reviews", "v1", ["x"]]]], "the report cannot be read"),
+        ):
+            with pytest.raises(Refusal, match=words) as refused:
+                await sidecar.report(traffic=traffic)
+            assert refused.value.status == 400
+        await sidecar.report(traffic=["e", [["reviews", "v1", [7, 0, 0, [7]]]]])
+        (rate,) = (await controller.client.traffic()).traffic
+        assert (rate.service, rate.version) == ("reviews", ("v1",))
+        assert (await controller.tenants.get("default")).calls.total("reviews", ["v1"]).requests == 2
+        with pytest.raises(Refusal, match="service is no parameter"):
+            await controller.http.request("GET", "/v1/traffic", query=[("service", "reviews")])
+
+
+async def test_what_a_sidecar_that_leaves_has_counted_counts(controller: Controller) -> None:
+    sidecar = Sidecar(controller, WEB)
+    async with following(sidecar):
+        await sidecar.report(traffic=["e", [["reviews", "v1", [5, 0, 0, []]]]])
+        await sidecar.report(traffic=["e", [["reviews", "v1", [9, 0, 0, []]]]], leaving=True)
+    calls = (await controller.tenants.get("default")).calls
+    assert calls.total("reviews", ["v1"]).requests == 4
+    assert calls.counted(sidecar.id) is None
+
+
+def shared(sidecar: Sidecar) -> dict[str, float]:
+    """The shares that its stream told last."""
+    found = [event for event in sidecar.events if isinstance(event, Slices)]
+    return found[-1].slices if found else {}
+
+
+async def test_shares_of_a_budget_come_with_the_stream() -> None:
+    clock = Clock()
+    async with running(clock=clock) as controller:
+        clock.seconds += GRACE + 1
+        limit = {"action": "rate_limit", "requests": 100, "scope": "fleet"}
+        await controller.client.create([{"id": "l", "destination": "shop", "actions": [limit]}])
+        one, other = Sidecar(controller, WEB), Sidecar(controller, GATEWAY)
+        async with following(one), following(other):
+            answer = await wanted(one)
+            assert answer.slices == {"l/0": 1.0}
+            await one.until(lambda: shared(one) == {"l/0": 1.0})
+            await wanted(other)
+            settle.settle(controller.tenants, clock())
+            await one.until(lambda: shared(one) == {"l/0": 0.5})
+            await other.until(lambda: shared(other) == {"l/0": 0.5})
+            assert (await wanted(other)).slices == {"l/0": 0.5}
+            # Rules go on beside them.
+            await controller.client.create([document(id="r")])
+            await one.until(lambda: "reviews" in one.parts)
+            with pytest.raises(Refusal) as refused:
+                await wanted(one, key="not mine")
+            assert refused.value.status == 403
+            with pytest.raises(Refusal, match=r"\$.budgets\[0\]") as refused:
+                await wanted(one, rate=-1.0)
+            assert refused.value.status == 400
+            with pytest.raises(Refusal, match="the report cannot be read"):
+                await controller.http.request("PUT", f"/v1/sidecars/{one.id}/limits", {"key": one.key})
+
+
+async def wanted(sidecar: Sidecar, *, key: str = "", rate: float = 0.0) -> Slices:
+    report = SliceReport(key or sidecar.key, "e", (Wanted("l/0", rate, 0, 0.1),))
+    return await sidecar.controller.client.want(sidecar.id, report)

@@ -8,6 +8,7 @@ import pytest
 from amalgam8.controller import rulebook
 from amalgam8.controller.book import Rulebook
 from amalgam8.controller.plans import Plans
+from amalgam8.controller.slices import FleetLimits
 from amalgam8.controller.store import Mirror
 from amalgam8.controller.watch import PlanSource
 from amalgam8.model.caller import caller
@@ -19,7 +20,9 @@ from tests.controller.rules import route, sourced, write
 
 async def test_a_source() -> None:
     mirror, sent = Mirror(Rulebook()), list[str]()
-    source = PlanSource("epoch", "key", caller("web"), mirror, Plans(mirror), sent.append)
+    source = PlanSource(
+        "epoch", "key", caller("web"), mirror, Plans(mirror), FleetLimits(0), "me", sent.append
+    )
     assert msgspec.json.decode(source.hello(), type=Hello) == Hello("epoch", 0, PROTOCOL, "key")
     first = source.snapshot()
     assert (first.name, first.revision) == ("snapshot", 0)

@@ -25,6 +25,7 @@ from amalgam8.model.errors import InvalidInput
 from amalgam8.model.instance import Instance
 from amalgam8.model.report import SidecarReport
 from amalgam8.model.rule_reader import read_list
+from amalgam8.model.slices import SliceReport, Slices
 from amalgam8.model.stream import Hello, InstanceDelta, InstanceSnapshot
 from amalgam8.routing.plan import PlanDelta, PlanSnapshot
 from amalgam8.runtime.settings import load
@@ -107,7 +108,9 @@ READERS: dict[str, Callable[[str], object]] = {
     "yaml sidecar": sidecar_settings,
     "json instance": partial(one_of, Instance),
     "json report": partial(one_of, SidecarReport),
+    "json slice-report": partial(one_of, SliceReport),
     "json hello": partial(one_of, Hello),
+    "json slices": partial(one_of, Slices),
     "json instance-snapshot": partial(one_of, InstanceSnapshot),
     "json instance-delta": partial(one_of, InstanceDelta),
     "json plan-snapshot": partial(one_of, PlanSnapshot),

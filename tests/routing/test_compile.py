@@ -244,6 +244,15 @@ def test_a_guard_lapses_with_its_rule() -> None:
     assert part == DestinationPlan(access=(AccessEntry(rule="a", verdict="guard", expires=9.0),))
 
 
+def test_a_budget_of_the_fleet_has_the_name_of_its_place() -> None:
+    limits = (RateLimit(5), RateLimit(1, scope="fleet"), RateLimit(2, key="caller", scope="fleet"))
+    rule = Rule("l", destination="d", actions=(Deny(), *limits))
+    part = compile([rule], caller("web"))
+    assert part is not None
+    assert [limit.budget for limit in part.limits[0].limits] == ["", "l/1", "l/2"]
+    assert compile([rule], caller("api")) == part  # callers that no source tells apart share one part
+
+
 def test_one_rule_can_act_in_every_kind() -> None:
     rule = Rule(
         "all",

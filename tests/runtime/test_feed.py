@@ -161,3 +161,16 @@ async def test_those_who_hear_are_told_each_change_and_a_reset() -> None:
     feed.append(2, "b")
     feed.reset(9)
     assert heard == ["a", "b", None]
+
+
+async def test_a_nudge_wakes_those_who_wait_though_nothing_changed() -> None:
+    feed: Feed[str] = Feed(3)
+    waiting = [asyncio.create_task(feed.newer(3)) for _ in range(2)]
+    await asyncio.sleep(0)
+    feed.nudge()
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*waiting) == [3, 3]
+    later = asyncio.create_task(feed.newer(3))
+    feed.append(4, "more")
+    async with asyncio.timeout(5):
+        assert await later == 4

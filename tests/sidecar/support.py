@@ -13,7 +13,7 @@ import msgspec
 
 from amalgam8.clients.http import Http
 from amalgam8.runtime.latest import Latest
-from amalgam8.sidecar.proxy import Confirmed, Desired
+from amalgam8.sidecar.proxy import Confirmed, Demand, Desired
 from tests.conftest import eventually, free_port
 
 
@@ -25,6 +25,8 @@ class StandInProxy:
     def __init__(self, port: int = 0) -> None:
         self.desired = Latest(Desired())
         self.confirmed: Latest[Confirmed | None] = Latest(None)
+        self.slices: Latest[Mapping[str, float]] = Latest({})
+        self.came: dict[str, Demand] = {}
         self.running = False
         self.failure: Exception | None = None
         self.ending: Callable[[], None] = lambda: None
@@ -46,6 +48,9 @@ class StandInProxy:
 
     def traces(self) -> list[dict[str, Any]]:
         return []
+
+    async def demand(self) -> Mapping[str, Demand]:
+        return dict(self.came)
 
     async def metrics(self) -> bytes:
         return b"# TYPE stand_in gauge\nstand_in 1\n"

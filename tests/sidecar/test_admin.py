@@ -101,6 +101,7 @@ async def test_status_says_what_is_desired_and_what_is_confirmed() -> None:
     parts, one = driven(), registration()
     desired = Stamp(PlanStamp(8, "h8"), RegistryStamp("e", 9))
     parts.proxy.desired.set(Desired({}, desired))
+    parts.proxy.slices.set({"limit/0": 0.25})
     rejected = (Rejection("ratings", "too many"),)
     parts.proxy.confirmed.set(Confirmed(Stamp(PlanStamp(7, "h7"), RegistryStamp("e", 9)), rejected))
     async with admin(parts, one) as http:
@@ -117,6 +118,7 @@ async def test_status_says_what_is_desired_and_what_is_confirmed() -> None:
         assert status["proxy"]["desired"]["plan"] == {"revision": 8, "hash": "h8"}
         assert status["proxy"]["confirmed"]["plan"] == {"revision": 7, "hash": "h7"}
         assert status["proxy"]["rejected"] == [{"destination": "ratings", "reason": "too many"}]
+        assert status["proxy"]["slices"] == {"limit/0": 0.25}
         assert b"secret" not in body
 
 

@@ -10,6 +10,7 @@ from amalgam8.clients.controller import ControllerClient
 from amalgam8.clients.http import Http
 from amalgam8.model.caller import Caller
 from amalgam8.model.report import PlanStamp, RegistryStamp, Rejection
+from amalgam8.model.traffic import Count, Tally, Traffic
 from amalgam8.runtime.latest import Latest
 from amalgam8.sidecar import report
 from amalgam8.sidecar.proxy import Confirmed, Stamp
@@ -25,13 +26,19 @@ class Setting:
         self.controller = ControllerStandIn()
         self.confirmed: Latest[Confirmed | None] = Latest(None)
         self.key = Latest(key)
+        self.counted: Traffic | None = None
+
+    async def traffic(self) -> Traffic | None:
+        return self.counted
 
     @contextlib.asynccontextmanager
     async def reporting(self) -> AsyncIterator[Reporter]:
         async with served(self.controller.app) as port:
             http = Http(f"http://127.0.0.1:{port}")
             caller = Caller("web", ("v1",))
-            reporter = Reporter(ControllerClient(http), "the-id", caller, "envoy", self.confirmed, self.key)
+            reporter = Reporter(
+                ControllerClient(http), "the-id", caller, "envoy", self.confirmed, self.key, self.traffic
+            )
             task = asyncio.create_task(reporter.run())
             try:
                 yield reporter
@@ -144,3 +151,19 @@ async def test_a_controller_that_is_away_does_not_hold_up_the_end() -> None:
         setting.controller.refuse = 503
         await reporter.leave()
     assert setting.controller.reports == []
+
+
+async def test_what_was_counted_goes_with_it_and_as_often_as_the_controller_asks() -> None:
+    setting = Setting()
+    setting.counted = Traffic("e", (Count("reviews", "v1", Tally(1)),))
+    setting.controller.report_in = 0.01  # sooner than SHORTEST, which is the least
+    async with setting.reporting() as reporter:
+        setting.confirmed.set(REVISION_3)
+        await setting.reported(3)
+        assert setting.controller.reports[0][1].traffic == setting.counted
+        setting.confirmed.set(Confirmed(Stamp(PlanStamp(4, "h4"), RegistryStamp("e", 9))))
+        await setting.reported(4)
+        assert setting.controller.reports[-1][1].traffic is None  # counted a moment ago
+        assert reporter._period == report.SHORTEST
+        await reporter.leave()
+    assert setting.controller.reports[-1][1].traffic == setting.counted

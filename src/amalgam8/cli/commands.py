@@ -166,6 +166,32 @@ COMMANDS: dict[str, Command] = {
     "traffic-abort": Command(
         "traffic:abort", "Send all calls to the default version again.", ("traffic-abort reviews",)
     ),
+    "rollout": Command(
+        "rollout:rollout",
+        "Give a new version more and more of the calls, and take it back if it does badly.",
+        (
+            "rollout reviews v2 --steps 5,25,50,100 --interval 1m --max-errors 1% --max-p99 500ms",
+            "rollout reviews v2 --detach; a8ctl rollout-watch reviews",
+        ),
+    ),
+    "rollout-list": Command(
+        "rollout:rollouts", "List rollouts, the newest first.", ("rollout-list", "rollout-list -o json")
+    ),
+    "rollout-show": Command(
+        "rollout:one", "Show a rollout: its state, its figures, and what happened.", ("rollout-show reviews",)
+    ),
+    "rollout-watch": Command(
+        "rollout:watch", "Show what happens to a rollout, until it is over.", ("rollout-watch reviews",)
+    ),
+    "rollout-pause": Command(
+        "rollout:pause",
+        "Stay at the present share; a version that does badly is taken back all the same.",
+        ("rollout-pause reviews",),
+    ),
+    "rollout-resume": Command("rollout:resume", "Let a paused rollout go on.", ("rollout-resume reviews",)),
+    "rollout-abort": Command(
+        "rollout:abort", "Give the old version all calls again.", ("rollout-abort reviews",)
+    ),
     "route-list": Command(
         "listings:routes",
         "List the default version of each service that has route rules, and what selects the others.",
@@ -185,6 +211,11 @@ COMMANDS: dict[str, Command] = {
         "listings:sidecars",
         "List the sidecars that the controller knows, and whether their proxies follow the newest rules.",
         ("sidecar-list", "sidecar-list -o json"),
+    ),
+    "top": Command(
+        "top:top",
+        "Show requests per second, errors and latency by service and version.",
+        ("top", "top -d reviews --once", "top -o json"),
     ),
     "info": Command(
         "listings:info",

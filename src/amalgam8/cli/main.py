@@ -1,7 +1,7 @@
 """a8ctl: the commands, the global flags, and what becomes of errors.
 
-Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 4 not applied in time; 5 server not
-reachable; 130 interrupted. An error is one line on standard error, never a traceback.
+Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 3 inconclusive; 4 not applied in time;
+5 server not reachable; 130 interrupted. An error is one line on standard error, never a traceback.
 """
 
 import os
@@ -20,7 +20,7 @@ from amalgam8.model.errors import A8Error, InvalidInput, Unavailable
 if TYPE_CHECKING:
     from amalgam8.cli.contexts import Contexts
 
-DONE, NO, USAGE, LATE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 4, 5, 130
+DONE, NO, USAGE, INCONCLUSIVE, LATE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 GLOBAL_FLAGS = {
     "--controller-url": True,
@@ -274,6 +274,8 @@ def exit_code(error: A8Error) -> int:
         return UNREACHABLE
     if error.code in ("not_ready", "not_applied"):
         return LATE
+    if error.code == "inconclusive":
+        return INCONCLUSIVE
     if isinstance(error, Unavailable):
         return UNREACHABLE
     return USAGE if isinstance(error, InvalidInput) else NO

@@ -10,9 +10,11 @@ import msgspec
 
 from amalgam8.clients.http import Http, Query, segment
 from amalgam8.clients.registry import decode
+from amalgam8.clients.rollout import Rollout, Rollouts, TrafficNow
 from amalgam8.clients.watch import Watch
 from amalgam8.model.caller import Caller
-from amalgam8.model.report import SidecarReport
+from amalgam8.model.report import ReportAnswer, SidecarReport
+from amalgam8.model.slices import SliceReport, Slices
 from amalgam8.routing.plan import PlanDelta, PlanSnapshot
 
 Document = Mapping[str, Any]
@@ -258,6 +260,27 @@ class ControllerClient:
     async def sidecars(self) -> tuple[SidecarRow, ...]:
         return decode(await self._http.request("GET", "/v1/sidecars"), _Sidecars).sidecars
 
+    async def traffic(self, destinations: Sequence[str] = ()) -> TrafficNow:
+        """What is called now, by service and version."""
+        query = [("destination", name) for name in destinations]
+        return decode(await self._http.request("GET", "/v1/traffic", query=query), TrafficNow)
+
+    async def start_rollout(self, order: Document, author: str = "") -> Rollout:
+        """Let the controller give a new version more and more of the calls."""
+        headers = How(author=author).headers()
+        return decode(await self._http.request("POST", "/v1/rollouts", order, headers=headers), Rollout)
+
+    async def rollouts(self) -> tuple[Rollout, ...]:
+        """All that are known, the newest first."""
+        return decode(await self._http.request("GET", "/v1/rollouts"), Rollouts).rollouts
+
+    async def rollout(self, identity: str) -> Rollout:
+        return decode(await self._http.request("GET", f"/v1/rollouts/{segment(identity)}"), Rollout)
+
+    async def tell_rollout(self, identity: str, word: str) -> Rollout:
+        """``pause``, ``resume`` or ``abort`` it."""
+        return decode(await self._http.request("POST", f"/v1/rollouts/{segment(identity)}/{word}"), Rollout)
+
     async def _write(self, method: str, path: str, body: Any, how: How, query: Query = ()) -> Wrote:
         answer = await self._http.request(
             method,
@@ -272,13 +295,25 @@ class ControllerClient:
         revision = answer.headers.get("etag", "").strip('"')
         return Wrote(revision=int(revision) if revision.isdigit() else 0)
 
-    async def report(self, identity: str, report: SidecarReport, *, timeout: float | None = None) -> None:
-        await self._http.request("PUT", f"/v1/sidecars/{segment(identity)}", report, timeout=timeout)
+    async def report(
+        self, identity: str, report: SidecarReport, *, timeout: float | None = None
+    ) -> ReportAnswer:
+        """Tell what the proxy confirmed; the answer says when to do so again."""
+        path = f"/v1/sidecars/{segment(identity)}"
+        answer = await self._http.request("PUT", path, report, timeout=timeout)
+        return decode(answer, ReportAnswer) if answer.body else ReportAnswer()
+
+    async def want(self, identity: str, report: SliceReport, *, timeout: float | None = None) -> Slices:
+        """Tell what a sidecar wants of budgets that the fleet shares; the answer is what it has."""
+        path = f"/v1/sidecars/{segment(identity)}/limits"
+        return decode(await self._http.request("PUT", path, report, timeout=timeout), Slices)
 
     def watch_plan(self, identity: str, caller: Caller) -> Watch[PlanSnapshot, PlanDelta]:
         """The stream of the caller's Plan; ``identity`` is the sidecar's id."""
         query = [("id", identity), ("service", caller.service), ("tags", ",".join(caller.tags))]
-        return Watch(self._http, "/v1/plan/watch", query, PlanSnapshot, PlanDelta, "the controller")
+        return Watch(
+            self._http, "/v1/plan/watch", query, PlanSnapshot, PlanDelta, "the controller", {"slices": Slices}
+        )
 
 
 def _filters(ids: Sequence[str], tags: Sequence[str], destinations: Sequence[str]) -> Query:

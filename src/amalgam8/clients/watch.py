@@ -38,12 +38,25 @@ class Watch(Generic[S, D]):
     """A stream of ``Hello``, snapshots of type S and deltas of type D, with ``Lost`` in between."""
 
     def __init__(
-        self, http: Http, path: str, query: Query, snapshot: type[S], delta: type[D], they: str
+        self,
+        http: Http,
+        path: str,
+        query: Query,
+        snapshot: type[S],
+        delta: type[D],
+        they: str,
+        more: Mapping[str, type[Any]] | None = None,
     ) -> None:
+        """``more``: other events that the stream may have, by name."""
         self._http = http
         self._path = path
         self._query = [*query, ("protocol", str(PROTOCOL))]
-        self._types: Mapping[str, type[Any]] = {"hello": Hello, "snapshot": snapshot, "delta": delta}
+        self._types: Mapping[str, type[Any]] = {
+            "hello": Hello,
+            "snapshot": snapshot,
+            "delta": delta,
+            **(more or {}),
+        }
         self._they = they
         self.last_id = ""
         """Where the stream would be resumed; clear it to be given a snapshot."""

@@ -20,6 +20,8 @@ from amalgam8.controller.catalogue import Catalogue
 from amalgam8.controller.explain_api import ExplainApi
 from amalgam8.controller.history_api import APPLY_LIMIT, APPLY_ROUTE, IMPORT_LIMIT, IMPORT_ROUTE, HistoryApi
 from amalgam8.controller.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
+from amalgam8.controller.rollouts import Rollouts
+from amalgam8.controller.rollouts_api import RolloutsApi
 from amalgam8.controller.rulebook import Selection
 from amalgam8.controller.sidecars_api import SidecarsApi
 from amalgam8.controller.tenants import Tenants
@@ -44,6 +46,7 @@ def controller_api(
     metrics: Metrics,
     auth: Auth,
     clock: Callable[[], float],
+    rollouts: Rollouts,
     *,
     require_https: bool = False,
     catalogue: Catalogue | None = None,
@@ -76,10 +79,13 @@ def controller_api(
         Route("/v1/rules", rules.any, methods=["GET", "POST", "PUT", "DELETE"]),
         Route(WATCH_ROUTE, sidecars.watch),
         Route("/v1/sidecars", sidecars.list),
+        Route("/v1/sidecars/{id}/limits", sidecars.limits, methods=["PUT"]),
+        Route("/v1/traffic", sidecars.traffic),
         Route("/v1/sidecars/{id}", sidecars.report, methods=["PUT"]),
         Route("/v1/rules/{id}/status", rules.status),
         *history.routes(),
         *ExplainApi(tenants, catalogue or Catalogue(clock), auth).routes(),
+        *RolloutsApi(tenants, rollouts, auth).routes(),
     ]
     for name, kind in (("routes", "route"), ("actions", "action")):
         of_kind = cast("Kind", kind)

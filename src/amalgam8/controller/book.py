@@ -23,6 +23,7 @@ Cause = Literal[
     "rollback",
     "confirm",
     "revert",
+    "rollout",
 ]
 
 

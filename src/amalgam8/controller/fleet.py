@@ -80,11 +80,19 @@ class Sidecar:
 
 
 class Fleet:
-    """The sidecars of ``tenant``; ``secret`` is behind their keys."""
+    """The sidecars of ``tenant``; ``secret`` is behind their keys; ``dropped`` hears whom it forgets."""
 
-    def __init__(self, tenant: str, secret: bytes, *, sharing: bool = False) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        secret: bytes,
+        dropped: Callable[[str], None] = lambda _identity: None,
+        *,
+        sharing: bool = False,
+    ) -> None:
         """``sharing``: keep what sidecars report for other controllers, until ``take_words``."""
         self._tenant = tenant
+        self._dropped = dropped
         self._sharing = sharing
         self._words: dict[str, SidecarReport] = {}
         self._secret = secret
@@ -101,6 +109,16 @@ class Fleet:
     def key(self, identity: str) -> str:
         """What a sidecar must show to speak for ``identity``: an HMAC over tenant and id."""
         return hmac.new(self._secret, f"{self._tenant}\0{identity}".encode(), hashlib.sha256).hexdigest()
+
+    def check(self, identity: str, key: str) -> None:
+        """Refuse a sidecar that speaks for another; raises NotYourSidecar."""
+        if not hmac.compare_digest(key.encode(), self.key(identity).encode()):
+            raise NotYourSidecar(f"the key is not that of sidecar {identity}; its stream's hello has it")
+
+    def who(self, identity: str) -> Caller:
+        """The caller that a sidecar is; nobody's where it is not known."""
+        sidecar = self._sidecars.get(identity)
+        return sidecar.caller if sidecar else Caller()
 
     def opened(self, identity: str, who: Caller, now: float) -> None:
         """A sidecar opened its stream.
@@ -169,8 +187,7 @@ class Fleet:
             NotYourSidecar: the key is not that of ``identity``.
             TooManyWatchers: no room for another sidecar.
         """
-        if not hmac.compare_digest(report.key.encode(), self.key(identity).encode()):
-            raise NotYourSidecar(f"the key is not that of sidecar {identity}; its stream's hello has it")
+        self.check(identity, report.key)
         if report.leaving:
             if identity in self._sidecars:
                 self._drop(identity)
@@ -226,6 +243,7 @@ class Fleet:
     def _drop(self, identity: str) -> None:
         del self._sidecars[identity]
         self._news[identity] = None
+        self._dropped(identity)
 
     def _make_room(self, now: float) -> None:
         """Forget those that are gone, before their time."""

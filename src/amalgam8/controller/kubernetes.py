@@ -21,8 +21,10 @@ from amalgam8.controller.book import Change, Rulebook
 from amalgam8.controller.kubernetes_followed import Followed, Sink
 from amalgam8.controller.kubernetes_keeper import Keeper
 from amalgam8.controller.kubernetes_objects import Revision, RevisionObject, RuleObject
+from amalgam8.controller.kubernetes_rollouts import KubernetesRollouts
 from amalgam8.controller.kubernetes_state import Identity, Roster
 from amalgam8.controller.outside import Edit
+from amalgam8.controller.rollout_store import RolloutStore
 from amalgam8.controller.store import WHOLE_LOG, Alone, Mirror, not_empty, superseded
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import BadAnswer, StoreUnavailable, Unavailable
@@ -48,6 +50,7 @@ class KubernetesStore(Alone):
     ) -> None:
         self.epoch = ""
         self.secret = b""
+        self.rollouts: RolloutStore = KubernetesRollouts(connection, namespace)
         self._connection = connection
         self._base = f"/apis/{objects.VERSION}/namespaces/{namespace}"
         self._kept = kept

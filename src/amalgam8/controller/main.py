@@ -5,10 +5,11 @@ import time
 
 from amalgam8.clients.http import Http
 from amalgam8.clients.tls import client_context
-from amalgam8.controller import lapse, outside, roster, stores
+from amalgam8.controller import lapse, outside, roster, settle, stores
 from amalgam8.controller.api import controller_api
 from amalgam8.controller.catalogue import Catalogue, Connect, whose
 from amalgam8.controller.metrics import Metrics
+from amalgam8.controller.rollouts import Rollouts
 from amalgam8.controller.settings import REFUSED, ControllerSettings
 from amalgam8.controller.tenants import Tenants
 from amalgam8.runtime.logs import Log
@@ -40,11 +41,13 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
             await tenants.open()
             metrics.watch(tenants, time.monotonic)
             catalogue = Catalogue(time.monotonic, connect)
+            rollouts = Rollouts(tenants, store.rollouts)
             app = controller_api(
                 tenants,
                 metrics,
                 auth,
                 time.monotonic,
+                rollouts,
                 require_https=settings.require_https,
                 catalogue=catalogue,
             )
@@ -56,6 +59,8 @@ async def control(settings: ControllerSettings, _command: tuple[str, ...] = ()) 
                     tasks.create_task(outside.follow(tenants, store))
                 if store.shared:
                     tasks.create_task(roster.share(tenants))
+                tasks.create_task(rollouts.follow())
+                tasks.create_task(settle.follow(tenants, time.monotonic))
                 _log.info(
                     "serving",
                     host=settings.listen_host,

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from amalgam8.controller.book import Change, Rulebook
+from amalgam8.controller.rollout_store import MemoryRollouts, RolloutStore
 from amalgam8.controller.store import WHOLE_LOG, Alone, Mirror, not_empty, superseded
 from amalgam8.model.caller import Caller
 
@@ -21,6 +22,7 @@ class MemoryStore(Alone):
     def __init__(self, kept: int = REVISIONS_KEPT) -> None:
         self.epoch = uuid.uuid4().hex[:16]
         self.secret = secrets.token_bytes(32)
+        self.rollouts: RolloutStore = MemoryRollouts()
         self._kept = kept
         self._mirrors: dict[str, Mirror] = {}
         self._logs: dict[str, deque[Change]] = {}

@@ -48,6 +48,13 @@ CREATE TABLE sidecars (
 );
 """
 
+_THIRD = """
+CREATE TABLE rollouts (
+    tenant TEXT NOT NULL, id TEXT NOT NULL, edition INTEGER NOT NULL, document TEXT NOT NULL,
+    PRIMARY KEY (tenant, id)
+);
+"""
+
 
 def _first(connection: sqlite3.Connection) -> None:
     """Rules, the log of revisions, who the store is."""
@@ -72,7 +79,12 @@ def _second(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first, _second)
+def _third(connection: sqlite3.Connection) -> None:
+    """Rollouts."""
+    _run(connection, _THIRD)
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first, _second, _third)
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

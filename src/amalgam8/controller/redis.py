@@ -17,6 +17,8 @@ from amalgam8.controller import redis_rows as rows
 from amalgam8.controller import redis_scripts as scripts
 from amalgam8.controller.book import Change, Rulebook, apply
 from amalgam8.controller.redis_followed import Followed, whole
+from amalgam8.controller.redis_rollouts import RedisRollouts
+from amalgam8.controller.rollout_store import RolloutStore
 from amalgam8.controller.store import WHOLE_LOG, Hearer, Mirror, Said, not_empty, superseded
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import StoreUnavailable
@@ -43,6 +45,7 @@ class RedisStore:
     ) -> None:
         self.epoch = ""
         self.secret = b""
+        self.rollouts: RolloutStore = RedisRollouts(self._run, self._join, lambda: list(self._followed))
         self._link = link
         self._kept = kept
         self._now = now
@@ -83,7 +86,7 @@ class RedisStore:
         gone = [rule.id for rule in change.before if rule.id not in book.rules]
         stamp = secrets.token_hex(8)
         if not expected:
-            await self._run(scripts.JOIN, [scripts.TENANTS, scripts.NEWS], tenant)
+            await self._join(tenant)
         own: list[Argument] = [
             book.newest,
             rows.encode(book.unconfirmed),
@@ -119,7 +122,7 @@ class RedisStore:
         one = await self._found(tenant)
         if one.mirror.book.revision:
             raise not_empty(one.mirror.book.revision)
-        await self._run(scripts.JOIN, [scripts.TENANTS, scripts.NEWS], tenant)
+        await self._join(tenant)
         kept = [change for change in log if change.revision > book.revision - self._kept]
         stamp = secrets.token_hex(8)
         status, *rest = await self._script(
@@ -281,6 +284,11 @@ class RedisStore:
                 if tenant not in self._followed:
                     self._show(tenant, await self._guarded(self._snapshot(tenant, self.epoch, adopt=True)))
         return self._followed[tenant]
+
+    async def _join(self, tenant: str) -> None:
+        """Let every controller know of the tenant."""
+        await self._found(tenant)
+        await self._run(scripts.JOIN, [scripts.TENANTS, scripts.NEWS], tenant)
 
     async def _first(self) -> None:
         try:

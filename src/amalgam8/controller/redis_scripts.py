@@ -31,6 +31,15 @@ def keys_of(tenant: str) -> list[str]:
     return [tag + name for name in ("meta", "rules", "log", "roster", "words", "said")]
 
 
+LEADER = "{a8c}:leader"
+"""Which controller drives rollouts."""
+
+
+def rollouts_of(tenant: str) -> str:
+    """The key of a tenant's rollouts: a hash of id → ``<edition> <JSON>``."""
+    return keys_of(tenant)[0].removesuffix("meta") + "rollouts"
+
+
 _SHARED = """
 local meta, rules, log, roster, words, said = unpack(KEYS)
 local epoch, seen = ARGV[1], tonumber(ARGV[2])
@@ -155,6 +164,29 @@ return {{'done'}}
 """
 )
 
+ROLLOUT = """
+-- KEYS: rollouts. ARGV: id, edition, JSON, ids that are not kept any more → done | superseded, edition
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+local edition = held and tonumber(string.match(held, '^%d+')) or 0
+if edition ~= tonumber(ARGV[2]) - 1 then return {'superseded', edition} end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
+for index = 4, #ARGV do redis.call('HDEL', KEYS[1], ARGV[index]) end
+return {'done'}
+"""
+
+ROLLOUTS = """
+-- KEYS: rollouts → each as '<edition> <JSON>'
+return redis.call('HVALS', KEYS[1])
+"""
+
+LEAD = """
+-- KEYS: lead. ARGV: who, milliseconds → 1: it leads until then, 0: another one does
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
 BEGIN = """
 -- KEYS: epoch, secret, tenants, news. ARGV: a new epoch, the one to replace, a secret
 -- → epoch, secret, place in the news, tenants, whether what it is told is on its disk
@@ -178,4 +210,4 @@ if redis.call('SADD', KEYS[1], ARGV[1]) == 1 then
 end
 """
 
-SCRIPTS = (APPEND, RESTORE, LOAD, CHECK, REVISION, HISTORY, TELL, BEGIN, JOIN)
+SCRIPTS = (APPEND, RESTORE, LOAD, CHECK, REVISION, HISTORY, TELL, BEGIN, JOIN, ROLLOUT, ROLLOUTS, LEAD)

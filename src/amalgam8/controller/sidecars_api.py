@@ -1,4 +1,4 @@
-"""Where sidecars meet the controller: the stream of their Plan, their reports, and the list of them.
+"""Where sidecars meet the controller: the stream of their Plan, their reports, and what those add up to.
 
 Wire format: ``docs/reference/streams.md`` and ``controller-api.md``. Refuses ids that are no UUIDs,
 sidecars of another protocol, and reports without the key that the stream gave.
@@ -15,11 +15,15 @@ from starlette.responses import Response
 from amalgam8.controller.fleet import Row
 from amalgam8.controller.metrics import Metrics
 from amalgam8.controller.tenants import Tenants
+from amalgam8.controller.traffic import Rate
 from amalgam8.controller.watch import PlanSource
 from amalgam8.model.caller import Caller, caller, name_problem
 from amalgam8.model.errors import InvalidInput, InvalidQuery, InvalidReport
-from amalgam8.model.report import SidecarReport
+from amalgam8.model.report import ReportAnswer, SidecarReport
+from amalgam8.model.slices import SliceReport
+from amalgam8.model.slices import problem as slices_problem
 from amalgam8.model.stream import PROTOCOL, check_protocol
+from amalgam8.model.traffic import problem
 from amalgam8.web.app import json_response
 from amalgam8.web.auth import Auth
 from amalgam8.web.sse import EventStream
@@ -35,6 +39,13 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 class Listing(msgspec.Struct, frozen=True):
     sidecars: list[Row]
+
+
+class TrafficListing(msgspec.Struct, frozen=True):
+    """``sidecars``: how many there are that report."""
+
+    traffic: list[Rate]
+    sidecars: int
 
 
 class SidecarsApi:
@@ -62,6 +73,8 @@ class SidecarsApi:
             who,
             tenant.mirror,
             tenant.plans,
+            tenant.limits,
+            identity,
             partial(self._metrics.sent, name),
         )
         resume = request.headers.get("last-event-id", "")
@@ -73,13 +86,40 @@ class SidecarsApi:
         identity = _identity(request.path_params["id"], InvalidReport)
         report = _report(await request.body())
         tenant = await self._tenants.get(name)
-        tenant.fleet.report(identity, report, self._clock())
-        return json_response(None)
+        now = self._clock()
+        tenant.fleet.check(identity, report.key)
+        if report.traffic is not None:  # first, since a sidecar that leaves is forgotten
+            tenant.calls.take(identity, report.traffic, now)
+        tenant.fleet.report(identity, report, now)
+        pace = tenant.calls.pace(now)
+        return json_response(None if pace is None else ReportAnswer(pace))
+
+    async def limits(self, request: Request) -> Response:
+        """``PUT /v1/sidecars/{id}/limits``: what a sidecar wants of the budgets that the fleet shares."""
+        name = self._auth.tenant_of(request)
+        identity = _identity(request.path_params["id"], InvalidReport)
+        report = _slices(await request.body())
+        tenant = await self._tenants.get(name)
+        tenant.fleet.check(identity, report.key)
+        who = tenant.fleet.who(identity)
+        return json_response(tenant.limits.take(identity, who, report, tenant.mirror.book, self._clock()))
 
     async def list(self, request: Request) -> Response:
         """``GET /v1/sidecars``."""
         tenant = await self._tenants.get(self._auth.tenant_of(request))
         return json_response(Listing(tenant.fleet.rows(self._clock(), tenant.plans.plan)))
+
+    async def traffic(self, request: Request) -> Response:
+        """``GET /v1/traffic?destination=``: what is called now, as all sidecars together count it."""
+        tenant = await self._tenants.get(self._auth.tenant_of(request))
+        if unknown := sorted(set(request.query_params) - {"destination"}):
+            raise InvalidQuery(f"{unknown[0]} is no parameter; the one is destination")
+        wanted = set(request.query_params.getlist("destination"))
+        now = self._clock()
+        present = [sidecar for sidecar in tenant.fleet.present(now) if not sidecar.gone(now)]
+        tenant.calls.want(now)
+        rates = [rate for rate in tenant.calls.rates(now) if not wanted or rate.service in wanted]
+        return json_response(TrafficListing(rates, len(present)))
 
 
 def _report(body: bytes) -> SidecarReport:
@@ -92,6 +132,18 @@ def _report(body: bytes) -> SidecarReport:
         raise InvalidReport(f"$.proxy: is longer than {TEXT_LIMIT} bytes")
     if len(report.rejected) > REJECTED_LIMIT:
         raise InvalidReport(f"$.rejected: more than {REJECTED_LIMIT} destinations")
+    if report.traffic is not None and (wrong := problem(report.traffic)):
+        raise InvalidReport(f"$.traffic{wrong if wrong.startswith('[') else ': ' + wrong}")
+    return report
+
+
+def _slices(body: bytes) -> SliceReport:
+    try:
+        report = msgspec.json.decode(body, type=SliceReport)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidReport(f"the report cannot be read: {error}") from None
+    if wrong := slices_problem(report):
+        raise InvalidReport(f"$.{wrong}")
     return report
 
 

@@ -17,6 +17,7 @@ import msgspec
 
 from amalgam8.controller.book import Change, Rulebook, apply
 from amalgam8.controller.migrations import APPLICATION_ID, SCHEMA_VERSION, migrate
+from amalgam8.controller.rollout_store import RolloutStore
 from amalgam8.controller.rows import (
     advance,
     insert_log,
@@ -27,6 +28,7 @@ from amalgam8.controller.rows import (
     read_log,
     read_touched,
 )
+from amalgam8.controller.sqlite_rollouts import SqliteRollouts
 from amalgam8.controller.store import WHOLE_LOG, Alone, Mirror, not_empty, superseded
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.errors import A8Error, InvalidSetting, StoreUnavailable
@@ -59,6 +61,7 @@ class SqliteStore(Alone):
         identity = dict(connection.execute("SELECT name, value FROM identity").fetchall())
         self.epoch = bytes(identity["epoch"]).decode()
         self.secret = bytes(identity["secret"])
+        self.rollouts: RolloutStore = SqliteRollouts(connection, self._written_to)
 
     def tenants(self) -> Iterable[str]:
         return [tenant for tenant, mirror in self._mirrors.items() if mirror.book.revision]
@@ -111,6 +114,15 @@ class SqliteStore(Alone):
 
         written.add_done_callback(taken)
         await asyncio.shield(written)
+
+    async def _written_to(
+        self, write: Callable[[sqlite3.Connection], None], show: Callable[[], None]
+    ) -> None:
+        def changed() -> None:
+            with self._changing() as connection:
+                write(connection)
+
+        await self._written(changed, show)
 
     def _write(self, tenant: str, expected: int, change: Change, book: Rulebook) -> None:
         with self._changing() as connection:

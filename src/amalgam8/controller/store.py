@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from amalgam8.controller.book import Change, Rulebook, apply
+from amalgam8.controller.rollout_store import RolloutStore
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import NotEmpty, Superseded
 from amalgam8.model.report import SidecarReport
@@ -103,6 +104,9 @@ class Store(Protocol):
 
     secret: bytes
     """Behind the keys of sidecars; the same for all who share the store."""
+
+    rollouts: RolloutStore
+    """Rollouts are kept where rules are."""
 
     def tenants(self) -> Iterable[str]:
         """The tenants that ever wrote."""

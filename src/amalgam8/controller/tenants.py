@@ -19,7 +19,9 @@ from amalgam8.controller.fleet import Fleet
 from amalgam8.controller.ledger import Ledger
 from amalgam8.controller.plans import Plans
 from amalgam8.controller.rulebook import Write
+from amalgam8.controller.slices import FleetLimits
 from amalgam8.controller.store import Mirror, Said, Store
+from amalgam8.controller.traffic import Calls
 from amalgam8.model.errors import RevisionMoved, StoreUnavailable, Superseded
 
 WRITE_WITHIN = 10.0
@@ -54,14 +56,18 @@ class Wrote(msgspec.Struct, frozen=True):
 
 
 class Tenant:
-    """One tenant: its rules, their Plans, its sidecars, and what those have applied."""
+    """One tenant: its rules, their Plans, its sidecars, and what those have applied and counted."""
 
-    def __init__(self, name: str, mirror: Mirror, plans: Plans, fleet: Fleet) -> None:
+    def __init__(
+        self, name: str, mirror: Mirror, plans: Plans, fleet: Fleet, calls: Calls, limits: FleetLimits
+    ) -> None:
         self.name = name
         self.mirror = mirror
         self.plans = plans
         self.fleet = fleet
         self.ledger = Ledger(mirror, plans, fleet)
+        self.calls = calls
+        self.limits = limits
         self.turn = asyncio.Lock()
 
 
@@ -90,6 +96,7 @@ class Tenants:
         self._wrote = wrote
         self._compiled = compiled
         self._tenants: dict[str, Tenant] = {}
+        self._started = clock()
         store.listen(self._heard)
 
     @property
@@ -114,11 +121,13 @@ class Tenants:
             mirror = await self._store.load(name)
             if name not in self._tenants:
                 plans = Plans(mirror, lambda: self._compiled(name))
-                fleet = Fleet(name, self._store.secret, sharing=self._store.shared)
+                calls, limits = Calls(), FleetLimits(self._started, mirror.feed.nudge)
+                dropped = _both(calls.forget, limits.forget)
+                fleet = Fleet(name, self._store.secret, dropped, sharing=self._store.shared)
                 for said in self._store.said(name):
                     fleet.told(said, self._when(said.at))
                 fleet.remembered(self._store.sidecars(name), self._clock())
-                self._tenants[name] = Tenant(name, mirror, plans, fleet)
+                self._tenants[name] = Tenant(name, mirror, plans, fleet, calls, limits)
         return self._tenants[name]
 
     async def write(self, tenant: Tenant, operation: Operation, terms: Terms = BARE) -> Change | None:
@@ -228,6 +237,14 @@ class Tenants:
             terms.comment,
             terms.confirm_within,
         )
+
+
+def _both(one: Callable[[str], None], other: Callable[[str], None]) -> Callable[[str], None]:
+    def called(identity: str) -> None:
+        one(identity)
+        other(identity)
+
+    return called
 
 
 def _rollback(log: Sequence[Change], revision: int, book: Rulebook, write: Write) -> Change:

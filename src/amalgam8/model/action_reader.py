@@ -111,13 +111,19 @@ class ActionReader(DocumentReader):
             requests: float = 1
         else:
             requests = self.above_zero(members["requests"], f"{path}.requests", RATE_LIMIT)
-        return RateLimit(
+        limit = RateLimit(
             requests,
             self.optional(members, path, "per", self.between(0, PERIOD_LIMIT, " seconds")) or 1,
             self.optional(members, path, "burst", self.between(0, RATE_LIMIT)) or 0,
             self.optional(members, path, "key", self.bucket_key) or "all",
-            self.optional(members, path, "scope", self.one_of("sidecar", later=("fleet",))) or "sidecar",
+            self.optional(members, path, "scope", self.one_of("sidecar", "fleet")) or "sidecar",
         )
+        if limit.scope == "fleet" and limit.key.startswith("header:"):
+            self.say(
+                f"{path}.scope",
+                "fleet goes with the keys all and caller; budgets by header are the sidecar's",
+            )
+        return limit
 
     def bucket_key(self, item: object, path: str) -> str:
         text = self.text(item, path)

@@ -17,7 +17,6 @@ from amalgam8.model.errors import InvalidJson, InvalidRule, Problem
 TAGS_LIMIT = 64
 TEXT_LIMIT = 1024
 PATTERN_LIMIT = 1024
-LATER = "is not supported yet"
 EMPTY: tuple[object, ...] = (None, "", 0, 0.0, [], {})
 
 T = TypeVar("T")
@@ -125,14 +124,12 @@ class DocumentReader:
 
         return read
 
-    def one_of(self, *words: str, later: tuple[str, ...] = ()) -> Callable[[object, str], str]:
+    def one_of(self, *words: str) -> Callable[[object, str], str]:
         """A reader of one of a few words; an empty text is not set."""
 
         def read(item: object, path: str) -> str:
             text = self.text(item, path)
-            if text in later:
-                self.say(path, f"{text} {LATER}")
-            elif text and text not in words:
+            if text and text not in words:
                 self.say(path, f"must be one of {', '.join(words)}")
             return text
 

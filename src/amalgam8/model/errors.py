@@ -14,6 +14,7 @@
     ├── NotFound                  nothing of that name
     │   ├── RuleNotFound          no rule of that id
     │   ├── RevisionNotFound      no revision of that number, or not kept any more
+    │   ├── RolloutNotFound       no rollout of that id
     │   ├── NothingToConfirm      the revision does not wait to be confirmed
     │   ├── ServiceNotFound       no instance of that service
     │   ├── InstanceNotFound      no instance of that id
@@ -22,6 +23,8 @@
     │   ├── RuleExists            a new rule with the id of one that is there
     │   ├── RuleElsewhere         the id belongs to a rule of another destination
     │   ├── RevisionMoved         If-Match names another revision than the present one
+    │   ├── RolloutRunning        the service has one already, or this one is over
+    │   ├── NoDefaultVersion      the service has no default route that a rollout could build on
     │   ├── NotEmpty              an import where there are rules or revisions already
     │   └── Superseded            somebody else wrote first
     ├── Refused                   understood, and not allowed
@@ -33,6 +36,7 @@
     ├── Limit                     more than a stated limit
     │   ├── BodyTooLarge          the request's body
     │   ├── TooManyRules          in one request, or in all
+    │   ├── TooManyRollouts       that are not over
     │   ├── TooManyTenants        one more than this process serves
     │   ├── TooManyIds            in one request
     │   └── TooManyWatchers       open streams
@@ -130,6 +134,10 @@ class RevisionNotFound(NotFound):
     code = "revision_not_found"
 
 
+class RolloutNotFound(NotFound):
+    code = "rollout_not_found"
+
+
 class NothingToConfirm(NotFound):
     code = "nothing_to_confirm"
 
@@ -167,6 +175,14 @@ class RevisionMoved(Conflict):
         super().__init__(text)
         self.headers = {"ETag": f'"{revision}"'}
         self.members = {"revision": revision}
+
+
+class RolloutRunning(Conflict):
+    code = "rollout_running"
+
+
+class NoDefaultVersion(Conflict):
+    code = "no_default_version"
 
 
 class NotEmpty(Conflict):
@@ -211,6 +227,10 @@ class BodyTooLarge(Limit):
 
 class TooManyRules(Limit):
     code = "too_many_rules"
+
+
+class TooManyRollouts(Limit):
+    code = "too_many_rollouts"
 
 
 class TooManyTenants(Limit):

@@ -6,6 +6,8 @@ that is the newest state is the controller's to say.
 
 import msgspec
 
+from amalgam8.model.traffic import Traffic
+
 
 class PlanStamp(msgspec.Struct, frozen=True):
     """The Plan that the proxy confirmed: the controller's revision and hash as its stream gave them."""
@@ -32,6 +34,7 @@ class SidecarReport(msgspec.Struct, frozen=True):
     """One report, sent on every change and every 15 s.
 
     ``leaving``: the last one; the proxy is about to end, so nobody need wait for this sidecar any more.
+    ``traffic`` None: not counted since the last one.
     """
 
     key: str
@@ -42,3 +45,10 @@ class SidecarReport(msgspec.Struct, frozen=True):
     registry: RegistryStamp = RegistryStamp()
     rejected: tuple[Rejection, ...] = ()
     leaving: bool = False
+    traffic: Traffic | None = None
+
+
+class ReportAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``report_in``: seconds until the controller would like the next one, None: when it is due anyway."""
+
+    report_in: float | None = None

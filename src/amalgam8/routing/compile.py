@@ -68,7 +68,7 @@ def compile(rules: Iterable[Rule], caller: Caller) -> DestinationPlan | None:  #
     part = DestinationPlan(
         routes=tuple(_route(rule, rule.route, when) for rule, when in mine if rule.route),
         access=tuple(_access(ordered, caller)),
-        limits=tuple(LimitEntry(limits=a, **e) for a, e in _of(mine, RateLimit, _limit)),
+        limits=tuple(_limits(mine)),
         headers=tuple(_headers(a, e) for a, e in _of(mine, SetHeaders, lambda action: action)),
         mirrors=tuple(MirrorEntry(mirrors=a, **e) for a, e in _of(mine, Mirror, _mirror)),
         faults=tuple(_faults(mine)),
@@ -82,6 +82,19 @@ def concerns(rule: Rule, caller: Caller) -> bool:
     return condition(rule.match, caller) is not None or any(
         isinstance(action, Allow) for action in rule.actions
     )
+
+
+def limits_of(rule: Rule) -> list[RateLimit]:
+    """The limits of a rule, at the places by which budgets are named."""
+    return [action for action in rule.actions if isinstance(action, RateLimit)]
+
+
+def budget(rule: Rule, place: int) -> str:
+    """The name of the budget that a rule's limit shares with other sidecars; empty: it shares none.
+
+    Those of several callers, where each has its own, are told apart by whoever shares them out.
+    """
+    return f"{rule.id}/{place}" if limits_of(rule)[place].scope == "fleet" else ""
 
 
 def sources(rules: Iterable[Rule]) -> tuple[Source, ...]:
@@ -170,10 +183,17 @@ def _access(ordered: Iterable[Rule], caller: Caller) -> Iterator[AccessEntry]:
             yield AccessEntry(**_entry(rule, when), verdict="allow")
 
 
-def _limit(action: RateLimit) -> PlanLimit:
+def _limits(mine: Mine) -> Iterator[LimitEntry]:
+    for rule, when in mine:
+        if actions := limits_of(rule):
+            limits = tuple(_limit(action, budget(rule, i)) for i, action in enumerate(actions))
+            yield LimitEntry(limits=limits, **_entry(rule, when))
+
+
+def _limit(action: RateLimit, budget: str) -> PlanLimit:
     # Within one sidecar there is one caller, so a bucket for each caller is a bucket for all.
     per, burst = (1 if action.per in (0, 1) else float(action.per)), _number(action.burst)
-    return PlanLimit(float(action.requests), per, burst, action.key.partition("header:")[2])
+    return PlanLimit(float(action.requests), per, burst, action.key.partition("header:")[2], budget)
 
 
 def _headers(actions: Sequence[SetHeaders], entry: dict[str, Any]) -> HeadersEntry:

@@ -80,13 +80,15 @@ class AccessEntry(Entry, frozen=True, omit_defaults=True, kw_only=True):
 class PlanLimit(msgspec.Struct, frozen=True, omit_defaults=True):
     """A token bucket of ``requests`` + ``burst``, refilled with ``requests`` in ``per`` seconds.
 
-    One for all calls of this sidecar, or one for each value of ``header``.
+    One for all calls of this sidecar, or one for each value of ``header``. With a ``budget`` it is one for
+    all sidecars whose limit names the same: each has a share of all these figures, which goes with demand.
     """
 
     requests: float
     per: float = 1
     burst: float = 0
     header: str = ""
+    budget: str = ""
 
 
 class LimitEntry(Entry, frozen=True, omit_defaults=True, kw_only=True):

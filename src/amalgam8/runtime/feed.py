@@ -36,6 +36,7 @@ class Feed(Generic[T]):
         self._last = float("-inf")
         self._gap = FIRST_GAP
         self._timer: asyncio.TimerHandle | None = None
+        self._nudges = 0
         self._heard: list[Callable[[T | None], None]] = []
         self._ended = False
 
@@ -91,17 +92,24 @@ class Feed(Generic[T]):
         return max(upto, revision), changes
 
     async def newer(self, revision: int) -> int:
-        """Return the published revision as soon as it is above ``revision`` or the log was reset.
+        """Return the published revision once it is above ``revision``, the log was reset, or a nudge came.
 
         Raises:
             ConnectionResetError: the feed has ended.
         """
-        while True:
+        nudges = self._nudges
+        while self._nudges == nudges:
             self.check()
             version = self._published.version
             if self.published != revision and (self.published > revision or revision > self.revision):
-                return self.published
+                break
             await self._published.newer(version)
+        return self.published
+
+    def nudge(self) -> None:
+        """Let all who wait look around, though nothing changed."""
+        self._nudges += 1
+        self._published.set(self.published)
 
     def _schedule(self) -> None:
         loop = asyncio.get_running_loop()

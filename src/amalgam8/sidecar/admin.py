@@ -132,6 +132,7 @@ def _proxy_status(driven: Driven) -> dict[str, Any]:
         "desired": desired,
         "confirmed": confirmed.stamp if confirmed else None,
         "rejected": confirmed.rejected if confirmed else (),
+        "slices": driven.proxy.slices.value,
         "registry": _stream_status(driven.follower.registry),
         "controller": _stream_status(driven.follower.controller),
     }

@@ -19,6 +19,7 @@ from amalgam8.runtime.latest import Latest
 from amalgam8.runtime.logs import Log
 from amalgam8.sidecar import state, supervise
 from amalgam8.sidecar.admin import Admin, Driven
+from amalgam8.sidecar.counts import Counts
 from amalgam8.sidecar.endpoint import endpoint_of, until_accepting
 from amalgam8.sidecar.follow import Follower
 from amalgam8.sidecar.proxy import Proxy
@@ -26,6 +27,7 @@ from amalgam8.sidecar.registration import Registration
 from amalgam8.sidecar.report import Reporter
 from amalgam8.sidecar.routing import Join
 from amalgam8.sidecar.settings import Settings, checked
+from amalgam8.sidecar.slices import SliceLease
 from amalgam8.web.serve import bind, serving
 
 ADMIN_HOST = "127.0.0.1"
@@ -111,8 +113,15 @@ class Agent:
         follower = Follower()
         join = Join(follower.seen, proxy.desired)
         reporter = Reporter(
-            controller, self._identity, settings.own_service, proxy.name, proxy.confirmed, follower.key
+            controller,
+            self._identity,
+            settings.own_service,
+            proxy.name,
+            proxy.confirmed,
+            follower.key,
+            Counts(proxy.metrics).traffic,
         )
+        lease = SliceLease(controller, self._identity, follower.seen, follower.key, follower.slices, proxy)
         watch = controller.watch_plan(self._identity, settings.own_service)
         self._background += [
             proxy.run(),
@@ -120,6 +129,7 @@ class Agent:
             follower.follow_registry(self._registry.watch()),
             follower.follow_controller(watch),
             reporter.run(),
+            lease.run(),
         ]
         return Driven(proxy, follower, join, reporter)
 

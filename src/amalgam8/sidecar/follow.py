@@ -15,6 +15,7 @@ import msgspec
 from amalgam8.clients.instances import InstanceView, SeenInstances
 from amalgam8.clients.watch import Lost, Watch
 from amalgam8.model.errors import ProtocolMismatch
+from amalgam8.model.slices import Slices
 from amalgam8.model.stream import Hello, InstanceDelta, InstanceSnapshot
 from amalgam8.routing.plan import PlanDelta, PlanSnapshot
 from amalgam8.runtime.latest import Latest
@@ -84,11 +85,15 @@ class Stream:
 
 
 class Follower:
-    """Both streams together. ``key`` and ``registry_epoch`` are what the last hello of each said."""
+    """Both streams together. ``key`` and ``registry_epoch`` are what the last hello of each said.
+
+    ``slices`` are this sidecar's shares as they were told last.
+    """
 
     def __init__(self) -> None:
         self.seen = Latest(Seen())
         self.key = Latest("")
+        self.slices = Latest(Slices())
         self.registry_epoch = Latest("")
         self.registry = Stream("the registry")
         self.controller = Stream("the controller")
@@ -136,9 +141,12 @@ class Follower:
             _log.info("let go of instances that did not come back", count=before - self.instances.held)
         self._publish_instances()
 
-    def _take_plan(self, event: Hello | PlanSnapshot | PlanDelta | Lost) -> None:
+    def _take_plan(self, event: Hello | PlanSnapshot | PlanDelta | Slices | Lost) -> None:
         if isinstance(event, Hello):
             self.key.set(event.key)
+            return
+        if isinstance(event, Slices):
+            self.slices.set(event)
             return
         if isinstance(event, PlanSnapshot):
             self.plan.snapshot(event)

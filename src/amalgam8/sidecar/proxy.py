@@ -5,6 +5,7 @@ waits for the other, and a newer desire replaces one that was not confirmed yet.
 package beside ``envoy`` with a class of this shape, named in ``sidecar.main``.
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -35,7 +36,25 @@ class Confirmed(msgspec.Struct, frozen=True):
     rejected: tuple[Rejection, ...] = ()
 
 
-class Proxy(Protocol):
+class Demand(msgspec.Struct, frozen=True):
+    """Calls that came to the limits of one rule since the proxy began, and those that passed them."""
+
+    calls: int = 0
+    passed: int = 0
+
+
+class Leasing(Protocol):
+    """What a proxy does for budgets that the fleet shares."""
+
+    slices: Latest[Mapping[str, float]]
+    """This sidecar's share of each budget that the fleet shares, by its name; followed at once, and no bucket
+    is filled by it. Of a budget that is not named here the share is FIRST_SHARE."""
+
+    async def demand(self) -> Mapping[str, Demand]:
+        """Calls that came to limits of the fleet's budgets, by rule; empty while it cannot be told."""
+
+
+class Proxy(Leasing, Protocol):
     """One proxy process and its configuration."""
 
     name: str
@@ -54,4 +73,7 @@ class Proxy(Protocol):
         """The newest access records of traced calls, oldest first."""
 
     async def metrics(self) -> bytes:
-        """The proxy's own figures in the Prometheus text format, for the agent's ``/metrics``."""
+        """The proxy's own figures in the Prometheus text format, for the agent's ``/metrics``.
+
+        ``sidecar.counts`` reads there how much was called and how it went, and says which series it needs.
+        """

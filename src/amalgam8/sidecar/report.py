@@ -1,11 +1,13 @@
-"""Tells the controller what the proxy has confirmed: at every change, when the controller is back, and
-every PERIOD seconds. A failed report is tried again quietly, the newest only. Refuses to report what is
-merely desired; before anything is confirmed it says so, with an empty stamp.
+"""Tells the controller what the proxy has confirmed and counted: at every change, when the controller is
+back, and every PERIOD seconds, or sooner where the controller asks for it. A failed report is tried again
+quietly, the newest only. Refuses to report what is merely desired; before anything is confirmed it says so,
+with an empty stamp.
 
 Wire format: ``PUT /v1/sidecars/{id}`` (``amalgam8.model.report``).
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -13,11 +15,15 @@ from amalgam8.clients.controller import ControllerClient
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import A8Error
 from amalgam8.model.report import SidecarReport
+from amalgam8.model.traffic import Traffic
 from amalgam8.runtime.latest import Latest
 from amalgam8.runtime.logs import Log
 from amalgam8.sidecar.proxy import Confirmed, Stamp
 
 PERIOD = 15.0
+SHORTEST = 1.0
+"""Seconds between two looks at what the proxy counted; the controller cannot ask for reports more often."""
+
 WITHIN = 5.0
 LEAVE_WITHIN = 1.0
 """Seconds that the last report may take: a controller that is away must not hold up the end."""
@@ -26,6 +32,11 @@ RETRIES = (0.25, 1.0, 5.0)
 """Seconds until a failed report is tried again; the last is for all that follow."""
 
 _log = Log("sidecar.report")
+
+
+async def no_traffic() -> Traffic | None:
+    """For a proxy that counts nothing."""
+    return None
 
 
 class Reporter:
@@ -39,6 +50,7 @@ class Reporter:
         proxy: str,
         confirmed: Latest[Confirmed | None],
         key: Latest[str],
+        traffic: Callable[[], Awaitable[Traffic | None]] = no_traffic,
     ) -> None:
         self.sent = 0
         self.failed = 0
@@ -48,6 +60,9 @@ class Reporter:
         self._proxy = proxy
         self._confirmed = confirmed
         self._key = key
+        self._traffic = traffic
+        self._counted = float("-inf")
+        self._period = PERIOD
         self._wanted = asyncio.Event()
         self._failures = 0
         self._left = False
@@ -60,7 +75,7 @@ class Reporter:
             tasks.create_task(self._want_at_each(self._key))
             tasks.create_task(self._send_for_ever())
 
-    def report(self) -> SidecarReport:
+    def report(self, traffic: Traffic | None = None) -> SidecarReport:
         """What would be sent now."""
         confirmed = self._confirmed.value or Confirmed(Stamp())
         return SidecarReport(
@@ -71,6 +86,7 @@ class Reporter:
             plan=confirmed.stamp.plan,
             registry=confirmed.stamp.registry,
             rejected=confirmed.rejected,
+            traffic=traffic,
         )
 
     async def leave(self) -> None:
@@ -78,7 +94,7 @@ class Reporter:
         self._left = True
         if not self._key.value:
             return
-        last = msgspec.structs.replace(self.report(), leaving=True)
+        last = msgspec.structs.replace(self.report(await self._traffic()), leaving=True)
         try:
             # Not beside a report that is under way: that one could arrive after it.
             async with asyncio.timeout(LEAVE_WITHIN), self._turn:
@@ -94,7 +110,7 @@ class Reporter:
 
     async def _send_for_ever(self) -> None:
         while True:
-            pause = RETRIES[min(self._failures, len(RETRIES)) - 1] if self._failures else PERIOD
+            pause = RETRIES[min(self._failures, len(RETRIES)) - 1] if self._failures else self._period
             try:
                 async with asyncio.timeout(pause):
                     await self._wanted.wait()
@@ -107,12 +123,22 @@ class Reporter:
     async def _send(self) -> None:
         try:
             async with self._turn:
-                await self._controller.report(self._identity, self.report(), timeout=WITHIN)
+                report = self.report(await self._count())
+                answer = await self._controller.report(self._identity, report, timeout=WITHIN)
         except A8Error as error:
             if not self._failures:
                 _log.info("not reported, trying again", error=error)
             self._failures += 1
             self.failed += 1
             return
+        self._period = min(max(answer.report_in or PERIOD, SHORTEST), PERIOD)
         self._failures = 0
         self.sent += 1
+
+    async def _count(self) -> Traffic | None:
+        """What the proxy counted, unless that was sent a moment ago: sums lose nothing by waiting."""
+        now = asyncio.get_running_loop().time()
+        if now - self._counted < SHORTEST / 2:
+            return None
+        self._counted = now
+        return await self._traffic()

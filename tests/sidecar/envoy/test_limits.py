@@ -7,6 +7,10 @@ from amalgam8.routing.plan import (
     LimitEntry,
     PlanLimit,
 )
+from amalgam8.sidecar.envoy.admin import fetch
+from amalgam8.sidecar.envoy.slices import cost
+from amalgam8.sidecar.proxy import Demand
+from tests.conftest import eventually
 from tests.sidecar.envoy.support import (
     Mesh,
     backends,
@@ -74,3 +78,52 @@ async def test_a_limit_refills_without_steps(mesh: Mesh) -> None:
         started = time.monotonic()
         passed = (await statuses(mesh, 400))[200]
         assert passed <= (time.monotonic() - started) * 50 + 52
+
+
+async def shared(mesh: Mesh, share: float) -> None:
+    """Give it a share, and wait until Envoy follows."""
+    mesh.envoy.slices.set({"l/0": share})
+
+    async def follows() -> bool:
+        assert mesh.envoy._admin_socket is not None
+        dump = await fetch(mesh.envoy._admin_socket, "/config_dump?resource=ecds_filters")
+        return f'"{cost(share)}"'.encode() in dump
+
+    await eventually(follows)
+
+
+async def test_a_share_of_a_budget(mesh: Mesh) -> None:
+    limit = PlanLimit(100, per=3600, budget="l/0")
+    async with backends("one") as (one,):
+        mesh.envoy.slices.set({"l/0": 0.1})
+        entries = (LimitEntry(rule="l", match=when(a="1"), limits=(limit,)),)
+        await mesh.follow(simple("svc", one.peer(), limits=entries))
+        assert await statuses(mesh, 20, "/svc/", ("a", "1")) == {200: 10, 429: 10}
+        assert await statuses(mesh, 20) == {200: 20}
+        assert await mesh.envoy.demand() == {"l": Demand(20, 10)}
+
+
+async def test_a_new_share_fills_no_bucket(mesh: Mesh) -> None:
+    limit = PlanLimit(100, per=3600, budget="l/0")
+    async with backends("one") as (one,):
+        mesh.envoy.slices.set({"l/0": 0.5})
+        await mesh.follow(simple("svc", one.peer(), limits=(LimitEntry(rule="l", limits=(limit,)),)))
+        assert await statuses(mesh, 60) == {200: 50, 429: 10}
+        for share in (0.1, 1.0, 0.3, 0.5):
+            await shared(mesh, share)
+            assert await statuses(mesh, 10) == {429: 10}
+
+
+async def test_without_a_share_no_call_passes(mesh: Mesh) -> None:
+    limit = PlanLimit(100, per=3600, budget="l/0")
+    async with backends("one") as (one,):
+        mesh.envoy.slices.set({"l/0": 0})
+        await mesh.follow(simple("svc", one.peer(), limits=(LimitEntry(rule="l", limits=(limit,)),)))
+        assert await statuses(mesh, 10) == {429: 10}
+
+
+async def test_a_share_that_nobody_told(mesh: Mesh) -> None:
+    limit = PlanLimit(100, per=3600, budget="l/0")
+    async with backends("one") as (one,):
+        await mesh.follow(simple("svc", one.peer(), limits=(LimitEntry(rule="l", limits=(limit,)),)))
+        assert await statuses(mesh, 30) == {200: 10, 429: 20}

@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import InvalidSetting, Unreachable
 from amalgam8.runtime.latest import Latest
-from amalgam8.sidecar.envoy.admin import STATS, fetch, metrics
+from amalgam8.sidecar.envoy.admin import STATS, demand, fetch, metrics
 from amalgam8.sidecar.envoy.ads import LINGER, Ads, Request
 from amalgam8.sidecar.envoy.bootstrap import bootstrap
 from amalgam8.sidecar.envoy.listener import listeners
@@ -27,9 +27,10 @@ from amalgam8.sidecar.envoy.recorder import Recorder
 from amalgam8.sidecar.envoy.render import Renderer, RenderService
 from amalgam8.sidecar.envoy.rows import branch
 from amalgam8.sidecar.envoy.server import Stream, serving
+from amalgam8.sidecar.envoy.slices import write as write_slices
 from amalgam8.sidecar.envoy.tls import trust
 from amalgam8.sidecar.envoy.trial import Trial
-from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
+from amalgam8.sidecar.proxy import Confirmed, Demand, Desired, Stamp
 
 _SOCKET_PATH_LIMIT = 100
 """A unix socket's path holds at most 107 bytes."""
@@ -74,6 +75,8 @@ class Envoy:
         self._recorder = Recorder(access_log, state_dir / "traced.log", access_log_size, self._reopen)
         self._admin_socket: Path | None = None
         self._process: Process | None = None
+        self._slices_file = state_dir / "slices.json"
+        self.slices: Latest[Mapping[str, float]] = Latest({})
         self.desired: Latest[Desired] = Latest(Desired())
         self.confirmed: Latest[Confirmed | None] = Latest(None)
 
@@ -93,7 +96,10 @@ class Envoy:
         check_port(host, self._port)
         renderer = Renderer(
             listeners(
-                host, self._port, loggers(str(self._own), self._records, self._state_dir / "traced.log")
+                host,
+                self._port,
+                loggers(str(self._own), self._records, self._state_dir / "traced.log"),
+                self._slices_file,
             ),
             self._render_service,
             self._own.service,
@@ -101,6 +107,7 @@ class Envoy:
             trust(self._authorities, self._verify),
         )
         configuration = _Configuration(self.desired, self.confirmed, renderer, Ads(self._linger))
+        write_slices(self._slices_file, self.slices.value)  # Envoy watches a file that is there
         with _socket_folder(self._state_dir) as folder:
             ads, self._admin_socket = folder / "ads.sock", folder / "admin.sock"
             file = self._state_dir / "envoy.json"
@@ -113,6 +120,7 @@ class Envoy:
                     group.create_task(configuration.follow())
                     group.create_task(configuration.expire())
                     group.create_task(self._recorder.run())
+                    group.create_task(self._follow_slices())
                     raise port_taken(host, self._port, await configuration.listener_refused)
             except* InvalidSetting as errors:
                 refusal = _first(errors)
@@ -128,6 +136,22 @@ class Envoy:
     async def _reopen(self) -> None:
         if self._admin_socket is not None:
             await fetch(self._admin_socket, "/reopen_logs", "POST")
+
+    async def _follow_slices(self) -> None:
+        version = 0
+        while True:
+            version = await self.slices.newer(version)
+            write_slices(self._slices_file, self.slices.value)
+
+    async def demand(self) -> Mapping[str, Demand]:
+        """Calls that came to limits of the fleet's budgets, by rule."""
+        if self._admin_socket is None:
+            return {}
+        try:
+            return await demand(self._admin_socket)
+        except Unreachable as error:
+            log.debug("no figures: %s", error)
+            return {}
 
     async def metrics(self) -> bytes:
         """Envoy's figures (``admin.METRICS``) as Prometheus text; empty while it does not answer."""

@@ -13,6 +13,7 @@ import msgspec
 
 from amalgam8.model.errors import Unreachable
 from amalgam8.sidecar.envoy.record import REASON_LETTERS
+from amalgam8.sidecar.proxy import Demand
 
 TIMEOUT = 2.0
 BODY_LIMIT = 4 * 1024 * 1024
@@ -87,7 +88,7 @@ def text(values: dict[str, float]) -> bytes:
 
 
 def calls(exposition: bytes) -> bytes:
-    """Envoy's counters of requests in our names: by version, by class of status, in seconds."""
+    """Envoy's counters of requests in our names: by version, class of status and seconds."""
     counts: Counter[tuple[str, ...]] = Counter()
     times: list[str] = []
     for line in exposition.decode(errors="replace").splitlines():
@@ -98,10 +99,8 @@ def calls(exposition: bytes) -> bytes:
             dict(_LABEL.findall(found["labels"] or "")),
             float(found["value"]),
         )
+        version = labels.get("instance", "").partition(":")[2]
         if name == "envoy_a8_requests":
-            version = (
-                labels.get("instance", "").partition(":")[2] if ":" in labels.get("instance", "") else ""
-            )
             kind = _REASONS.get(labels.get("reason", ""), "")
             status = labels.get("code", "")[:1] + "xx"
             counts[labels.get("destination", ""), version, status, kind] += int(value)
@@ -116,7 +115,8 @@ def calls(exposition: bytes) -> bytes:
                 else ""
             )
             shown = value / 1000 if part == "_sum" else value
-            times.append(f'{_TIMES}{part}{{destination="{labels.get("destination", "")}"{le}}} {shown:g}')
+            of = f'destination="{labels.get("destination", "")}",version="{version}"'
+            times.append(f"{_TIMES}{part}{{{of}{le}}} {shown:.15g}")
     lines = [f"# HELP {_CALLS_BY} Calls by destination, version, class of status and reason of a refusal."]
     lines.append(f"# TYPE {_CALLS_BY} counter")
     names = ("destination", "version", "status", "reason")
@@ -125,6 +125,21 @@ def calls(exposition: bytes) -> bytes:
         lines.append(f"{_CALLS_BY}{{{shown_labels}}} {count}")
     lines += [f"# HELP {_TIMES} How long calls took.", f"# TYPE {_TIMES} histogram", *times]
     return ("\n".join(lines) + "\n").encode()
+
+
+async def demand(socket: Path) -> dict[str, Demand]:
+    """Calls that came to limits of the fleet's budgets so far, by rule; may raise Unreachable."""
+    found: dict[str, Demand] = {}
+    exposition = await fetch(socket, "/stats?format=prometheus&filter=%5Ea8%5C.demand")
+    for line in exposition.decode(errors="replace").splitlines():
+        if (sample := _SAMPLE.fullmatch(line)) and sample["name"] == "envoy_a8_demand":
+            labels = dict(_LABEL.findall(sample["labels"] or ""))
+            rule = labels.get("rule", "").replace('\\"', '"').replace("\\\\", "\\")
+            limited = _REASONS.get(labels.get("reason", "")) == "limited"
+            calls, passed = int(float(sample["value"])), 0 if limited else int(float(sample["value"]))
+            known = found.get(rule, Demand())
+            found[rule] = Demand(known.calls + calls, known.passed + passed)
+    return found
 
 
 _CALLS_BY = "a8_proxy_requests_total"

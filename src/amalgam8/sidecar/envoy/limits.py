@@ -1,9 +1,10 @@
-"""Rate limits of one sidecar: token buckets that refill without steps.
+"""Rate limits: token buckets of this sidecar that refill without steps.
 
 A tree on each row notes which entry applies; the buckets themselves stand once for all rows, hosts and
 paths, in the configuration around them, and are found by what was noted. A limit by header has a bucket
 for each value, BUCKETS at the most; calls without the header share one. The least recently used bucket is
-forgotten, and starts full again. So do all of them when the routes change.
+forgotten, and starts full again. So do all of them when the routes change. What a call costs of a budget that
+the fleet shares is said by ``slices``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,9 +16,11 @@ import msgspec
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 
+from amalgam8.model.slices import FIRST_SHARE
 from amalgam8.routing.plan import LimitEntry, PlanLimit
 from amalgam8.sidecar.envoy.choices import noted
-from amalgam8.sidecar.envoy.messages import BUCKET, NAMESPACE, packed
+from amalgam8.sidecar.envoy.messages import BUCKET, NAMESPACE, SHARED, packed
+from amalgam8.sidecar.envoy.slices import FIRST_COST, TOKENS, cost, cost_format, short
 
 BUCKETS = 10_000
 _SHORTEST = 0.05
@@ -41,12 +44,21 @@ class Bucket(msgspec.Struct, frozen=True, order=True):
     per: float
     burst: float
     header: str
+    budget: str = ""
 
 
 def buckets(service: str, entries: Sequence[LimitEntry]) -> tuple[Bucket, ...]:
     """All limits of a service."""
     return tuple(
-        Bucket(_name(service, entry, place), place, limit.requests, limit.per, limit.burst, limit.header)
+        Bucket(
+            _name(service, entry, place),
+            place,
+            limit.requests,
+            limit.per,
+            limit.burst,
+            limit.header,
+            limit.budget,
+        )
         for entry in entries
         for place, limit in enumerate(entry.limits)
     )
@@ -54,7 +66,11 @@ def buckets(service: str, entries: Sequence[LimitEntry]) -> tuple[Bucket, ...]:
 
 def limit_filters(service: str, entry: LimitEntry) -> list[AnyMessage]:
     """The filters of a limit entry: they say which buckets a call takes from."""
-    names = {f"limit-{place}": _name(service, entry, place) for place in range(len(entry.limits))}
+    names = {
+        _key(place, limit.budget): _name(service, entry, place) for place, limit in enumerate(entry.limits)
+    }
+    if any(limit.budget for limit in entry.limits):
+        names |= {SHARED: entry.rule, FIRST_COST: str(cost(FIRST_SHARE))}
     return [noted(limit=entry.rule, retry=str(_retry_after(entry)), **names)]
 
 
@@ -73,8 +89,11 @@ def bucket_config(found: Iterable[Bucket]) -> AnyMessage | None:
         max_dynamic_descriptors={"value": BUCKETS},
         response_headers_to_add=[{"header": retry}],
     )
-    for place, header in sorted({(limit.place, limit.header) for limit in limits}):
-        here = _noted(place)
+    for place, budget in sorted({(limit.place, limit.budget) for limit in limits if limit.budget}):
+        addend = {"format": cost_format(budget)}
+        config.rate_limits.add(actions=[_noted(_key(place, budget))], hits_addend=addend)
+    for place, header in sorted({(limit.place, limit.header) for limit in limits if not limit.budget}):
+        here = _noted(_key(place))
         if not header:
             config.rate_limits.add(actions=[here])
             continue
@@ -86,8 +105,10 @@ def bucket_config(found: Iterable[Bucket]) -> AnyMessage | None:
         without = {"descriptor_key": _WITHOUT, "descriptor_value": header, "headers": [absent]}
         config.rate_limits.add(actions=[here, {"header_value_match": without}])
     for limit in limits:
-        first = {"key": f"limit-{limit.place}", "value": limit.name}
-        bucket = token_bucket(PlanLimit(limit.requests, limit.per, limit.burst))
+        first = {"key": _key(limit.place, limit.budget), "value": limit.name}
+        bucket = token_bucket(
+            PlanLimit(limit.requests, limit.per, limit.burst), TOKENS if limit.budget else 1
+        )
         if not limit.header:
             config.descriptors.add(entries=[first], token_bucket=bucket)
             continue
@@ -96,18 +117,22 @@ def bucket_config(found: Iterable[Bucket]) -> AnyMessage | None:
     return packed(config)
 
 
-def token_bucket(limit: PlanLimit) -> dict[str, Any]:
-    """Envoy's bucket of ``requests`` + ``burst``, at least one."""
-    step = max(1, ceil(_SHORTEST * limit.requests / limit.per))
+def token_bucket(limit: PlanLimit, tokens: int = 1) -> dict[str, Any]:
+    """Envoy's bucket of ``requests`` + ``burst``, at least one; each makes so many ``tokens``."""
+    step = max(1, ceil(_SHORTEST * limit.requests * tokens / limit.per))
     return {
-        "max_tokens": max(1, int(limit.requests + limit.burst)),
+        "max_tokens": max(1, int(limit.requests + limit.burst)) * tokens,
         "tokens_per_fill": {"value": step},
-        "fill_interval": timedelta(seconds=step * limit.per / limit.requests),
+        "fill_interval": timedelta(seconds=step * limit.per / limit.requests / tokens),
     }
 
 
-def _noted(place: int) -> dict[str, Any]:
-    key = f"limit-{place}"
+def _key(place: int, budget: str = "") -> str:
+    """Under which the bucket's name is noted; a budget has a key of its own, since its calls have a price."""
+    return f"shared-{short(budget)}" if budget else f"limit-{place}"
+
+
+def _noted(key: str) -> dict[str, Any]:
     return {"metadata": {"descriptor_key": key, "metadata_key": {"key": NAMESPACE, "path": [{"key": key}]}}}
 
 

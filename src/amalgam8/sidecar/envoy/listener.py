@@ -8,6 +8,7 @@ Paths and bodies pass untouched; headers that could steer Envoy or forge the mes
 
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
@@ -40,6 +41,7 @@ from amalgam8.sidecar.envoy.messages import (
     serialized,
 )
 from amalgam8.sidecar.envoy.replies import first_pass, second_pass
+from amalgam8.sidecar.envoy.slices import place as slices_place
 
 BUFFER_BYTES = 256 * 1024
 """What one connection may hold in memory in each direction; a body of any length streams through that."""
@@ -58,8 +60,13 @@ STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 1024 * 1024
 
 
-def listeners(host: str, port: int, loggers: Sequence[Any] = ()) -> dict[str, Resource]:
-    """Both listeners, by name; ``host`` is an IP address, ``loggers`` write the access records."""
+def listeners(
+    host: str, port: int, loggers: Sequence[Any] = (), slices: Path | None = None
+) -> dict[str, Resource]:
+    """Both listeners, by name; ``host`` is an IP address, ``loggers`` write the access records.
+
+    ``slices`` is the file that says what calls cost of the fleet's budgets.
+    """
     address = {"socket_address": {"address": host, "port_value": port}}
     main = listener_pb2.Listener(
         name=MAIN,
@@ -68,7 +75,7 @@ def listeners(host: str, port: int, loggers: Sequence[Any] = ()) -> dict[str, Re
         # Two sidecars on one port must be an error, not a lottery.
         enable_reuse_port={"value": False},
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
-        filter_chains=[_chain(_main_manager(loggers))],
+        filter_chains=[_chain(_main_manager(loggers, slices))],
     )
     second = listener_pb2.Listener(
         name=SECOND,
@@ -84,12 +91,13 @@ def _chain(manager: Any) -> dict[str, Any]:
     return {"filters": [{"name": "http", "typed_config": packed(manager)}]}
 
 
-def _main_manager(loggers: Sequence[Any]) -> Any:
+def _main_manager(loggers: Sequence[Any], slices: Path | None) -> Any:
     return _manager(
         MAIN,
         [
             http_connection_manager_pb2.HttpFilter(name=REQUEST, typed_config=_request()),
             _off(UNKNOWN, _name_from_path()),
+            *([http_connection_manager_pb2.HttpFilter(**slices_place(slices))] if slices else []),
             *(_off(name, place()) for name in (ACCESS, LIMIT)),
             _off(BUCKET, packed(local_rate_limit_pb2.LocalRateLimit(stat_prefix=BUCKET))),
             *(_off(name, place()) for name in (TRACE, FAULT, HEADERS)),

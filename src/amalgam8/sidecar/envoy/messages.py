@@ -37,6 +37,9 @@ NEXT_HEADER = "x-a8-next"
 FAULT_HEADER = "x-a8-fault"
 """Names the route of the pass after, for calls on which a fault acts."""
 
+SHARED = "shared"
+"""Noted on calls that take from a budget of the fleet: the rule."""
+
 HOP_HEADER = "x-a8-hop"
 """What the last pass tells the first one about the instance, on responses."""
 
@@ -51,6 +54,9 @@ REQUEST = "a8.request"
 
 UNKNOWN = "a8.unknown"
 """The filter that reads the service's name out of the path, for answers about services nobody knows."""
+
+SLICES = "a8.slices"
+"""The filter that notes what one call costs of each budget that the fleet shares, and where it notes that."""
 
 ACCESS = "a8.access"
 LIMIT = "a8.limit"

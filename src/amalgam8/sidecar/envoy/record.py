@@ -15,7 +15,7 @@ from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
-from amalgam8.sidecar.envoy.messages import NAMESPACE, REASON_HEADER, packed
+from amalgam8.sidecar.envoy.messages import NAMESPACE, REASON_HEADER, SHARED, packed
 from amalgam8.sidecar.envoy.replies import by_expression
 
 TRACES = "traces"
@@ -24,7 +24,7 @@ TRACES = "traces"
 REASON_LETTERS = 7
 """So many letters tell the kinds of refusal apart; the rest of the header may hold what a client wrote."""
 
-COUNTER, HISTOGRAM = "requests", "duration"
+COUNTER, HISTOGRAM, DEMAND = "requests", "duration", "demand"
 STATS_PREFIX = "a8."
 
 _DI_OR_FI = "response.flags / 512 % 4"
@@ -36,7 +36,7 @@ _UT = "response.flags / 4 % 2"
 
 def loggers(source: str, records: Path | None, traced: Path) -> list[Any]:
     """Access loggers: ``source`` is the caller as ``name:tag,tag``; ``records`` None: no records."""
-    found = [_counters()]
+    found = [_counters(), _demand()]
     for path, is_traced in ((records, False), (traced, True)):
         if path is None:
             continue
@@ -121,18 +121,32 @@ def _counters() -> Any:
     """Requests by destination, version, status and reason, and how long they took."""
     destination = {"name": "destination", "value_format": f"%METADATA(ROUTE:{NAMESPACE}:service)%"}
     upstream = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
+    instance = {"name": "instance", "value_format": _first(_dynamic("dst"), upstream)}
     tags = [
         destination,
-        {"name": "instance", "value_format": _first(_dynamic("dst"), upstream)},
+        instance,
         {"name": "code", "value_format": "%RESPONSE_CODE%"},
         {"name": "reason", "value_format": f"%RESP({REASON_HEADER}):{REASON_LETTERS}%"},
     ]
     config = stats_pb2.Config(stat_prefix=STATS_PREFIX.rstrip("."))
     config.counters.add(stat={"name": COUNTER, "tags": tags}, value_fixed={"value": 1})
     config.histograms.add(
-        stat={"name": HISTOGRAM, "tags": [destination]}, unit="Milliseconds", value_format="%DURATION%"
+        stat={"name": HISTOGRAM, "tags": [destination, instance]},
+        unit="Milliseconds",
+        value_format="%DURATION%",
     )
     return accesslog_pb2.AccessLog(name="counters", typed_config=packed(config))
+
+
+def _demand() -> Any:
+    """Calls that came to a limit of the fleet, by rule and reason of a refusal."""
+    tags = [
+        {"name": "rule", "value_format": f"%DYNAMIC_METADATA({NAMESPACE}:{SHARED})%"},
+        {"name": "reason", "value_format": f"%RESP({REASON_HEADER}):{REASON_LETTERS}%"},
+    ]
+    config = stats_pb2.Config(stat_prefix=STATS_PREFIX.rstrip("."))
+    config.counters.add(stat={"name": DEMAND, "tags": tags}, value_fixed={"value": 1})
+    return accesslog_pb2.AccessLog(name="demand", filter=_noted(SHARED, True), typed_config=packed(config))
 
 
 def _noted(key: str, present: bool) -> Any:

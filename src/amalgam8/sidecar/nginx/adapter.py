@@ -20,6 +20,7 @@ from amalgam8.model.errors import InvalidSetting, Unreachable
 from amalgam8.model.report import Rejection
 from amalgam8.routing.resolve import ServiceRouting
 from amalgam8.runtime.latest import Latest
+from amalgam8.sidecar.nginx import slices
 from amalgam8.sidecar.nginx.configuration import Places, configuration
 from amalgam8.sidecar.nginx.metrics import metrics
 from amalgam8.sidecar.nginx.names import HostNames
@@ -35,7 +36,7 @@ from amalgam8.sidecar.nginx.process import (
 from amalgam8.sidecar.nginx.push import Answer, Head, push
 from amalgam8.sidecar.nginx.records import traced
 from amalgam8.sidecar.nginx.render import Names, Unrenderable, host_names, line, unavailable
-from amalgam8.sidecar.proxy import Confirmed, Desired
+from amalgam8.sidecar.proxy import Confirmed, Demand, Desired
 
 _SOCKET_PATH_LIMIT = 100
 """A unix socket's path holds at most 107 bytes."""
@@ -82,6 +83,7 @@ class Nginx:
         self._render_service = render_service
         self._control: Path | None = None
         self._process: Process | None = None
+        self.slices: Latest[Mapping[str, float]] = Latest({})
         self.desired: Latest[Desired] = Latest(Desired())
         self.confirmed: Latest[Confirmed | None] = Latest(None)
 
@@ -118,6 +120,7 @@ class Nginx:
                     group.create_task(_guard(places))
                     group.create_task(documents.names.run())
                     group.create_task(documents.follow())
+                    group.create_task(slices.follow(self.slices, self._process, places.control))
                     raise await refused
             except* InvalidSetting as errors:
                 refusal = _first(errors)
@@ -128,6 +131,14 @@ class Nginx:
     def traces(self) -> list[dict[str, Any]]:
         """The newest records of traced calls, oldest first (``records.traced``)."""
         return traced(self._record) if self._record else []
+
+    async def demand(self) -> Mapping[str, Demand]:
+        """Calls that came to limits of the fleet's budgets, by rule."""
+        try:
+            return await slices.demand(self._control) if self._control else {}
+        except Unreachable as error:
+            log.debug("no figures: %s", error)
+            return {}
 
     async def metrics(self) -> bytes:
         """nginx's figures as Prometheus text; empty while it does not answer."""

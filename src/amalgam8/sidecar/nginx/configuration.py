@@ -68,6 +68,7 @@ http {{
     lua_shared_dict a8_documents 64m;
     lua_shared_dict a8_state 4m;
     lua_shared_dict a8_limits 8m;
+    lua_shared_dict a8_slices 1m;
     lua_shared_dict a8_figures 1m;
     lua_regex_match_limit 100000;
     lua_max_pending_timers 64;
@@ -130,6 +131,10 @@ http {{
         location = /document {{
             if ($request_method != POST) {{ return 405; }}
             content_by_lua_block {{ require("a8.post").handle() }}
+        }}
+        location = /slices {{
+            if ($request_method != POST) {{ return 405; }}
+            content_by_lua_block {{ require("a8.limit").share() }}
         }}
         location = /figures {{ content_by_lua_block {{ require("a8.log").show() }} }}
         location = /connections {{ stub_status; }}

@@ -120,7 +120,7 @@ function makers.access(document)
 end
 
 function makers.limits(document, _, service)
-    local limits = {}
+    local limits, demand = {}, nil
     for i, each in ipairs(document.limits) do
         local per, burst = each.per or 1, each.burst or 0
         local interval = per / each.requests
@@ -129,12 +129,15 @@ function makers.limits(document, _, service)
             -- What the bucket holds, less the one call that takes from it.
             tolerance = math.max(1, math.floor(each.requests + burst)) * interval,
             header = each.header ~= "" and each.header or nil,
+            budget = each.budget ~= "" and each.budget or nil,
             key = ("%s#%s#%d#%g#%g#%g"):format(
                 service, document.rule, i, each.requests, per, burst
             ),
         }
+        -- Under which calls are counted that come to a budget of the fleet.
+        demand = limits[i].budget and "demand " .. document.rule .. " " or demand
     end
-    return { limits = limits }
+    return { limits = limits, demand = demand }
 end
 
 function makers.headers(document)

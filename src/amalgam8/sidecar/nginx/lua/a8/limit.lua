@@ -1,6 +1,13 @@
 -- Token buckets that all workers share, as a theoretical arrival time: one number for each bucket.
+-- Of a budget that the fleet shares, a call takes the longer, the smaller this sidecar's share of it is: a new
+-- share changes what calls cost and no bucket.
 
-local shared = ngx.shared.a8_limits
+local cjson = require "cjson.safe"
+local log = require "a8.log"
+
+local shared, slices = ngx.shared.a8_limits, ngx.shared.a8_slices
+
+local FIRST_SHARE = 0.1
 
 local KEY_LIMIT = 512
 
@@ -14,9 +21,20 @@ local function key_of(limit, get)
     return limit.key .. "=" .. (#value <= KEY_LIMIT and value or ngx.md5(value))
 end
 
--- Whether one more call may pass a limit at ``now`` (seconds since the proxy's start).
-local function take(limit, key, now)
-    local interval = limit.interval
+-- The time that one call takes of a bucket; nil: no call may pass.
+local function cost(limit)
+    if not limit.budget then
+        return limit.interval
+    end
+    local share = slices:get(limit.budget) or FIRST_SHARE
+    return share > 0 and limit.interval / share or nil
+end
+
+-- Whether one more call, which takes ``interval``, may pass a limit at ``now`` (seconds since the proxy's start).
+local function take(limit, key, interval, now)
+    if not interval then
+        return false
+    end
     local forget = limit.tolerance + interval + 1
     local due, problem = shared:incr(key, interval, now, forget)
     if not due then
@@ -33,18 +51,46 @@ local function take(limit, key, now)
     return true
 end
 
--- Whether the call passes all limits of the entry. A call that one refuses takes nothing from the others.
-function M.passes(entry, get, now)
-    local limits = entry.limits
+local function passes(limits, get, now)
+    local taken = {}
     for i = 1, #limits do
-        if not take(limits[i], key_of(limits[i], get), now) then
+        taken[i] = cost(limits[i])
+        if not take(limits[i], key_of(limits[i], get), taken[i], now) then
             for j = 1, i - 1 do
-                shared:incr(key_of(limits[j], get), -limits[j].interval)
+                shared:incr(key_of(limits[j], get), -taken[j])
             end
             return false
         end
     end
     return true
+end
+
+-- Whether the call passes all limits of the entry. A call that one refuses takes nothing from the others.
+function M.passes(entry, get, now)
+    local passed = passes(entry.limits, get, now)
+    if entry.demand then
+        log.add(entry.demand .. "calls", 1)
+        if passed then
+            log.add(entry.demand .. "passed", 1)
+        end
+    end
+    return passed
+end
+
+-- The handler of POST /slices: this sidecar's share of each budget, as a JSON object.
+function M.share()
+    ngx.req.read_body()
+    local told = cjson.decode(ngx.req.get_body_data() or "")
+    if type(told) ~= "table" then
+        return ngx.exit(400)
+    end
+    for budget, share in pairs(told) do
+        if type(share) ~= "number" then
+            return ngx.exit(400)
+        end
+        slices:set(budget, share)
+    end
+    return ngx.exit(204)
 end
 
 -- Whole seconds after which one more call would surely pass, if nobody else called.

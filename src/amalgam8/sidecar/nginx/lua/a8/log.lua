@@ -3,7 +3,7 @@
 local context = require "a8.context"
 local eject = require "a8.eject"
 
-local shared = ngx.shared.a8_figures
+local shared, slices = ngx.shared.a8_figures, ngx.shared.a8_slices
 
 local floor = math.floor
 
@@ -62,6 +62,9 @@ function M.show()
     M.tick()
     for _, name in ipairs(shared:get_keys(0)) do
         ngx.say(name, " ", shared:get(name))
+    end
+    for _, budget in ipairs(slices:get_keys(0)) do
+        ngx.say("share ", budget, " ", slices:get(budget))
     end
     ngx.say("active ", ngx.var.connections_active)
     ngx.say("writing ", ngx.var.connections_writing)
