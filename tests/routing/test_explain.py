@@ -75,7 +75,7 @@ def decision_of(explanation: Explanation) -> Decision:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=120)
 @given(
     language.rules(),
     language.callers,
@@ -104,7 +104,7 @@ def test_an_explanation_is_the_decision(
         }
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(language.rules(), language.callers, language.instances, language.requests)
 def test_a_path_inside_a_destination_is_the_same_call(
     rules: list[Rule], who: Caller, instances: dict[str, tuple[Instance, ...]], request: Request
