@@ -151,6 +151,11 @@ def test_without_instances_a_service_without_rules_is_taken_to_be_there() -> Non
     assert [(one.service, one.tags) for one in found.versions] == [("reviews", ())]
 
 
+def test_without_instances_no_path_is_still_no_service() -> None:
+    found = explain(world([], WEB, None), WEB, Call("", "/"), NOW)
+    assert found.refusal == Refused("unknown", 404, "")
+
+
 def test_an_unknown_service_is_told_with_the_rules_that_others_have() -> None:
     rules = rules_of(route("v1", id="r", match={"source": {"name": "api"}}))
     found = explain(world(rules, WEB, {}), WEB, Call("reviews"), NOW)
