@@ -75,7 +75,7 @@ def decision_of(explanation: Explanation) -> Decision:
     )
 
 
-@settings(max_examples=400)
+@settings(max_examples=120)
 @given(
     language.rules(),
     language.callers,
@@ -104,7 +104,7 @@ def test_an_explanation_is_the_decision(
         }
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(language.rules(), language.callers, language.instances, language.requests)
 def test_a_path_inside_a_destination_is_the_same_call(
     rules: list[Rule], who: Caller, instances: dict[str, tuple[Instance, ...]], request: Request
@@ -149,6 +149,11 @@ def test_without_instances_versions_are_told_by_tags() -> None:
 def test_without_instances_a_service_without_rules_is_taken_to_be_there() -> None:
     found = explain(world([], WEB, None), WEB, Call("reviews"), NOW)
     assert [(one.service, one.tags) for one in found.versions] == [("reviews", ())]
+
+
+def test_without_instances_no_path_is_still_no_service() -> None:
+    found = explain(world([], WEB, None), WEB, Call("", "/"), NOW)
+    assert found.refusal == Refused("unknown", 404, "")
 
 
 def test_an_unknown_service_is_told_with_the_rules_that_others_have() -> None:

@@ -27,7 +27,7 @@ def _split(who: str) -> tuple[str, list[str]]:
     return name, tags.split(",") if tags else []
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(language.rules(), language.callers, language.requests)
 def test_a_rule_has_reasons_exactly_where_it_does_not_match(
     rules: list[Rule], who: Caller, request: Request

@@ -17,7 +17,7 @@ from tests.routing import language
 from tests.routing.test_explain import NOW, route, rules_of, world
 
 
-@settings(max_examples=600)
+@settings(max_examples=200)
 @given(
     language.matches,
     language.matches,
@@ -34,7 +34,7 @@ def test_a_wider_match_holds_where_the_narrower_does(
                 assert not reasons(wide, who, headers)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(language.rules(), language.callers, language.instances, language.requests)
 def test_a_shadowed_rule_never_acts(
     rules: list[Rule], who: Caller, instances: dict[str, Any], request: Request

@@ -139,7 +139,10 @@ def explain(
     own = caller.service if own_service is None else own_service
     request = call.request()
     headers = seen(request.headers)
-    routing = _routing(world, request.path, headers.get("host", ""), now)
+    uris = frozenset(
+        name for name, rules in world.rules.items() if any(rule.route and rule.route.uri for rule in rules)
+    )
+    routing = _routing(world, request.path, headers.get("host", ""), now, uris)
     decision = decide(routing, request, own)
     host = headers.get("host", "")
     found = addressed(routing, request.path, host, own, lambda route: holds(route.match, headers))
@@ -147,7 +150,7 @@ def explain(
     name, outer = (unquote(found), None) if isinstance(found, str) else (found[0].name, found[1])
     by_host = host_name(host) == name and name != own and outer is None and not isinstance(found, str)
     looked = Looked(
-        name, routing.get(name), decision, headers, request.path.partition("?")[0], outer, by_host
+        name, routing.get(name), decision, headers, request.path.partition("?")[0], outer, by_host, uris
     )
     shown, left = verdicts(world.rules, caller, looked, now)
     notes = [] if known else [BY_TAG_SETS]
@@ -169,10 +172,11 @@ def explain(
     )
 
 
-def _routing(world: World, path: str, host: str, now: float) -> dict[str, ServiceRouting]:
+def _routing(
+    world: World, path: str, host: str, now: float, uris: frozenset[str]
+) -> dict[str, ServiceRouting]:
     """The services that the request can concern, resolved, in the order of their names."""
     named = unquote(path.partition("?")[0].removeprefix("/").partition("/")[0])
-    uris = {name for name, rules in world.rules.items() if any(r.route and r.route.uri for r in rules)}
     parts = {name: world.part(name) for name in {named, host_name(host), *uris}}
     used = {service for name, part in parts.items() for service in services_used(name, part)}
     known = world.instances
@@ -186,7 +190,7 @@ def _routing(world: World, path: str, host: str, now: float) -> dict[str, Servic
 
 def _one_each(parts: Mapping[str, DestinationPlan | None], named: str) -> Instances:
     """An instance for each set of tags that a part names, and one for the service that is called."""
-    sets: dict[str, set[tuple[str, ...]]] = {named: set()}
+    sets: dict[str, set[tuple[str, ...]]] = {named: set()} if named else {}
     for name, part in parts.items():
         if part is None:
             continue

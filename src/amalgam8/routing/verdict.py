@@ -70,7 +70,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """The call as it was decided. ``plain``: its outer path without query; ``outer``: what that led to."""
+    """The call as it was decided. ``plain``: its outer path without query; ``outer``: what that led to.
+
+    ``uris``: the destinations that are reached by outer paths too.
+    """
 
     service: str
     routing: ServiceRouting | None
@@ -79,6 +82,7 @@ class Looked(msgspec.Struct, frozen=True):
     plain: str
     outer: Route | None
     by_host: bool
+    uris: frozenset[str]
 
 
 def kinds(rule: Rule) -> tuple[Kind, ...]:
@@ -112,10 +116,9 @@ def _considered(rules: Mapping[str, Sequence[Rule]], looked: Looked) -> list[Rul
         return own
     tried = in_order(
         rule
-        for destination, found in rules.items()
-        for rule in found
-        if destination != looked.service
-        and rule.route is not None
+        for destination in looked.uris - {looked.service}
+        for rule in rules[destination]
+        if rule.route is not None
         and (uri := rule.route.uri) is not None
         and covers(uri.path, uri.prefix, looked.plain)
     )
