@@ -30,6 +30,7 @@ from amalgam8.web.auth import Auth
 from tests.conftest import eventually, free_port
 from tests.contracts.registry_store import instance
 from tests.registry.kit import MemoryKit, Running, running
+from tests.registry.redis_kit import redis_kit
 from tests.registry.test_main import registry
 from tests.wire import served
 
@@ -463,6 +464,43 @@ async def test_credentials_are_sent_and_not_shown(caplog: pytest.LogCaptureFixtu
     assert "status 401" in shown
     assert "p@ss" not in shown
     assert "p%40ss" not in shown
+
+
+async def test_two_registries_that_share_a_store_publish_the_same() -> None:
+    """Also while that store is away, and after it has lost everything and was given it back."""
+    one, two = instance(port=1), instance(port=2)
+    async with redis_kit(durable=True) as kit, running() as far, asyncio.TaskGroup() as tasks:
+        stores = [kit.make(), kit.make()]
+        bridges = [Bridge(store, [Link(base(far), timeout=5)], lease=QUICK) for store in stores]
+        going = [tasks.create_task(bridge.run()) for bridge in bridges]
+        try:
+            await kit.up(*stores)
+            await stores[0].register("default", one)
+            await stores[1].register("default", two)
+            await stands(far, one, two)
+            await renewed(far)
+            epoch = stores[0].epoch
+            kit.server.kill()
+            await kit.down(*stores)
+            kit.server.lose()
+            await renewed(far)
+            kit.server.start()
+            await kit.up(*stores)
+
+            async def anew() -> bool:
+                return stores[0].epoch == stores[1].epoch != epoch
+
+            await eventually(anew)
+            await renewed(far)
+            await stands(far, one, two)
+            assert not [event for event in far.kit.happened if event.what == "removed"]
+            await stores[1].remove("default", one.id)
+            await stands(far, two)
+            await renewed(far)
+            await stands(far, two)
+        finally:
+            for task in going:
+                task.cancel()
 
 
 def test_a_url_that_is_none_is_refused() -> None:
