@@ -19,6 +19,9 @@ IDLE = 10_000
 RESERVE = 400
 """Descriptors that both ends keep for everything else."""
 
+APART = 10.0
+"""Seconds within which idle connections that were closed are opened again."""
+
 BODY = 50 * 1024 * 1024
 PATIENCE = 40.0
 """Seconds after which a server that neither answers nor closes hangs: longer than it waits for anything."""
@@ -94,8 +97,7 @@ class Abuser:
         while self.goes_on():
             self.tries[name] += 1
             try:
-                async with asyncio.timeout(PATIENCE):
-                    await act()
+                await act()
             except TimeoutError:
                 self.statuses[f"hung in {name}"] += 1
             except (OSError, EOFError, asyncio.LimitOverrunError):
@@ -106,7 +108,8 @@ class Abuser:
     async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 20)
         try:
-            yield reader, writer
+            async with asyncio.timeout(PATIENCE):
+                yield reader, writer
         finally:
             writer.transport.abort()
 
@@ -200,7 +203,8 @@ class Abuser:
 
     async def idle(self) -> None:
         """One request, and then nothing until the server closes the connection."""
-        async with self._connected() as (reader, writer):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
             writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             await self._answered(reader)
             self.tries["held"] += 1
@@ -208,6 +212,8 @@ class Abuser:
                 async with asyncio.timeout(max(0.1, self._end - time.monotonic())):
                     while await reader.read(65_536):
                         pass
+        finally:
+            writer.transport.abort()
 
     async def stays_idle(self) -> None:
         while self.goes_on():
@@ -215,7 +221,8 @@ class Abuser:
                 await self.idle()
             except OSError:
                 self.statuses["cut"] += 1
-                await asyncio.sleep(1)
+            # All were opened at one time, and would all come back at one time.
+            await asyncio.sleep(min(random.random() * APART, max(0.0, self._end - time.monotonic())))
 
 
 def idlers() -> int:
