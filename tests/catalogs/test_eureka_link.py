@@ -54,6 +54,16 @@ async def test_who_we_are(url: str, more: dict[str, str], sent: str) -> None:
     assert "@" not in link.url
 
 
+async def test_a_token_in_the_path_is_not_shown() -> None:
+    url = f"http://127.0.0.1:{free_port()}/api/eureka/hush.hush/v2"
+    link = Link(url + "/", timeout=5)
+    with pytest.raises(Unreachable) as caught:
+        await link.get("/apps")
+    await link.close()
+    assert "hush" not in str(caught.value) + link.url
+    assert "/api/eureka/…/v2 cannot be reached" in str(caught.value)
+
+
 async def test_no_answer_and_no_document() -> None:
     server = EurekaServer()
     server.body = b"nonsense"

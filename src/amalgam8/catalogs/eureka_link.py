@@ -1,11 +1,13 @@
 """One Eureka server as its clients see it: where it is, who we are there, documents from it and to it.
 
 Wire format: Eureka's REST API, version 2. User and password may stand in the URL, and are sent as basic
-authentication. Refuses to skip the check of certificates, and to show credentials.
+authentication; at another registry of ours a token stands in the path. Refuses to skip the check of
+certificates, and to show any of these.
 """
 
 import asyncio
 import base64
+import re
 import ssl
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +21,7 @@ _ACCEPT = {
     "json": "application/json, application/xml;q=0.5",
     "xml": "application/xml, application/json;q=0.5",
 }
+_TOKEN = re.compile(r"/eureka/[^/]*/v2$")
 
 
 def trusting(ca_file: str, setting_name: str) -> ssl.SSLContext:
@@ -49,13 +52,10 @@ class Link:
     ) -> None:
         parts = urlsplit(url)
         where = parts.netloc.rpartition("@")[2]
-        self._http = Http(
-            urlunsplit((parts.scheme, where, parts.path, "", "")),
-            timeout=timeout,
-            connections=connections,
-            tls=tls,
-        )
-        self.url = self._http.url
+        base = urlunsplit((parts.scheme, where, parts.path, "", "")).rstrip("/")
+        self.url = _TOKEN.sub("/eureka/…/v2", base)
+        """To be shown."""
+        self._http = Http(base, timeout=timeout, connections=connections, tls=tls, name=self.url)
         user = unquote(parts.username or "") or username
         secret = unquote(parts.password or "") or password
         self._headers = {"Accept": _ACCEPT[form]}
