@@ -1,5 +1,5 @@
 # Everything starts from a Python of 3.11 or newer; each target installs what it needs.
-#   make demo | test | lint | format | fuzz SECONDS=600 | bench | lock | docs
+#   make demo | test | lint | format | fuzz SECONDS=600 | abuse SECONDS=600 | races SECONDS=600 | bench | lock | docs
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +10,7 @@ PROXY ?= envoy
 PYTEST ?= -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-one lint format fuzz bench lock docs clean
+.PHONY: help demo test test-one lint format fuzz abuse races bench lock docs clean
 
 help:
 	@sed -n 2,2p Makefile | cut -c3-
@@ -47,6 +47,14 @@ format: $(INSTALLED)
 SECONDS ?= 600
 fuzz: $(INSTALLED)
 	A8_FUZZ_SECONDS=$(SECONDS) $(if $(SEED),A8_FUZZ_SEED=$(SEED)) $(BIN)/pytest tests/conformance/test_fuzz.py
+
+# A registry in bad company, with figures: broken framing, floods, slow clients, 10,000 idle connections.
+abuse: $(INSTALLED)
+	A8_ABUSE_SECONDS=$(SECONDS) $(BIN)/pytest tests/registry/test_abuse.py
+
+# Two registries on one Valkey under random writes and random trouble, held against a model.
+races: $(INSTALLED)
+	A8_RACES_SECONDS=$(SECONDS) $(BIN)/pytest tests/registry/test_redis_random.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

@@ -214,9 +214,13 @@ async def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, who
             assert run.output[-1] == f"a8ctl: {who}: port {port} on 127.0.0.1 is already taken"
 
 
-async def test_interrupted_while_starting(tmp_path: Path) -> None:
-    async with up(tmp_path, [ENTRY]) as run:
-        await run.until("waiting for registry")
+@pytest.mark.parametrize("moment", ["starting; state in", "waiting for deaf.1"])
+async def test_interrupted_while_starting(tmp_path: Path, moment: str) -> None:
+    """As the first processes start, and while all wait for an app that never listens."""
+    deaf = {"service": "deaf", "command": ["python", "-S", "-c", "import time; time.sleep(600)"]}
+    async with up(tmp_path, [deaf]) as run:
+        await run.until(moment)
         pids = run.family()
         assert await run.end(signal.SIGINT) == 130
         await all_gone(pids)
+        assert READY not in "\n".join(run.output)

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
 
 import pytest
@@ -160,35 +160,104 @@ async def test_every_route_needs_a_token_but_those_that_are_nobodys(name: str) -
             assert answer.json().get("error", "missing_namespace_header") == "missing_namespace_header"
 
 
+async def some_at_once(each: Iterable[Coroutine[None, None, None]]) -> None:
+    """Let them run, eight at a time: every one has servers of its own, whose end takes a moment."""
+    room = asyncio.Semaphore(8)
+
+    async def one(what: Coroutine[None, None, None]) -> None:
+        async with room:
+            await what
+
+    async with asyncio.TaskGroup() as tasks:
+        for what in each:
+            tasks.create_task(one(what))
+
+
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", ["registry", "controller"])
 async def test_what_green_is_answered_does_not_depend_on_blue(name: str) -> None:
-    for method, path in await table(name):
-        async with served(name) as alone, served(name) as beside:
-            await populate(beside, name)
-            if path.endswith("/watch"):
-                found = [plain(await first_events(side, path, GREEN)) for side in (alone, beside)]
-                assert b"snapshot" in found[0]
-                assert found[0] == found[1], path
-                continue
-            if path == "/uptime":  # totals, for everybody: no names
-                assert MARK.encode() not in (await beside.ask(method, path, GREEN)).body
-                continue
-            answers = [
+    await some_at_once([the_same(name, method, path) for method, path in await table(name)])
+
+
+async def the_same(name: str, method: str, path: str) -> None:
+    """What green is answered there with blue beside it as without, and blue keeps what it has."""
+    async with served(name) as alone, served(name) as beside:
+        await populate(beside, name)
+        if path.endswith("/watch"):
+            found = [plain(await first_events(side, path, GREEN)) for side in (alone, beside)]
+            assert b"snapshot" in found[0]
+            assert found[0] == found[1], path
+            return
+        if path == "/uptime":  # totals, for everybody: no names
+            assert MARK.encode() not in (await beside.ask(method, path, GREEN)).body
+            return
+        answers = [
+            await side.ask(method, concrete(path), GREEN, body_for(method, path)) for side in (alone, beside)
+        ]
+        if path == "/metrics":
+            assert b'tenant="blue"' not in answers[1].body
+            return
+        assert answers[0].status == answers[1].status, (method, path)
+        assert plain(answers[0].body) == plain(answers[1].body), (method, path)
+        # And nothing that green did has changed what blue has.
+        if name == "registry":
+            seen = await beside.ask("GET", "/api/v1/instances", BLUE)
+            assert [one["metadata"] for one in seen.json()["instances"]] == [MARK], (method, path)
+        else:
+            seen = await beside.ask("GET", "/v1/rules", BLUE)
+            assert ([one["id"] for one in seen.json()["rules"]], seen.json()["revision"]) == ([MARK], 1)
+
+
+@pytest.mark.timeout(180)
+async def test_a_token_in_a_path_of_eurekas_is_one_tenants_as_well() -> None:
+    """The same as above for clients that cannot send a header; what green writes is green's."""
+    holes = [(method, path) for method, path in await table("registry") if "{token}" in path]
+    assert len(holes) > 10
+    await some_at_once([the_same_by_path(method, path) for method, path in holes])
+
+
+async def the_same_by_path(method: str, path: str) -> None:
+    async with served("registry") as alone, served("registry") as beside:
+        answer = await beside.ask(
+            "POST", f"/api/eureka/{token('blue')}/v2/apps/{MARK}", {}, {"instance": EUREKA_INSTANCE}
+        )
+        assert answer.status == 204
+        mine = concrete(path.replace("{token}", token("green")))
+        answers = [await side.ask(method, mine, {}, body_for(method, path)) for side in (alone, beside)]
+        assert answers[0].status == answers[1].status, (method, path)
+        assert plain(answers[0].body) == plain(answers[1].body), (method, path)
+        for who, expected in ((BLUE, 1), (GREEN, int(method == "POST"))):
+            seen = (await beside.ask("GET", "/api/v1/instances", who)).json()["instances"]
+            assert len(seen) == expected, (method, path)
+
+
+@pytest.mark.parametrize("name", ["registry", "controller"])
+async def test_metrics_of_every_route_stand_under_the_tenant_that_asked(name: str) -> None:
+    """No series of a tenant without its name, and no path, id or token in a label."""
+    admin = {"Authorization": f"Bearer {token('admin')}"}
+    async with served(name) as side:
+        await populate(side, name)
+        for method, path in side.table:
+            if not path.endswith("/watch"):
                 await side.ask(method, concrete(path), GREEN, body_for(method, path))
-                for side in (alone, beside)
-            ]
-            if path == "/metrics":
-                assert b'tenant="blue"' not in answers[1].body
-                continue
-            assert answers[0].status == answers[1].status, (method, path)
-            assert plain(answers[0].body) == plain(answers[1].body), (method, path)
-            # And nothing that green did has changed what blue has.
-            if name == "registry":
-                seen = await beside.ask("GET", "/api/v1/instances", BLUE)
-                assert [one["metadata"] for one in seen.json()["instances"]] == [MARK], (method, path)
-            else:
-                seen = await beside.ask("GET", "/v1/rules", BLUE)
-                assert ([one["id"] for one in seen.json()["rules"]], seen.json()["revision"]) == ([MARK], 1)
+                if "{token}" in path:
+                    mine = concrete(path.replace("{token}", token("green")))
+                    await side.ask(method, mine, {}, body_for(method, path))
+        await side.ask("GET", f"/nowhere/{MARK}", GREEN)
+        shown = (await side.ask("GET", "/metrics", admin)).body.decode()
+    assert MARK not in shown
+    assert "eyJ" not in shown
+    labels = re.findall(r"_requests_total{(.*?)} ", shown)
+    seen = {
+        found[1] for one in labels if 'tenant="green"' in one and (found := re.search('route="([^"]*)"', one))
+    }
+    of_a_tenant = {path for _, path in side.table if path not in OPEN and not path.endswith("/watch")}
+    assert seen >= of_a_tenant, of_a_tenant - seen
+    assert not [one for one in labels if 'tenant=""' in one and 'status="20' in one and not of_nobody(one)]
+
+
+def of_nobody(labels: str) -> bool:
+    return any(f'route="{path}"' in labels for path in OPEN)
 
 
 @pytest.mark.parametrize("name", ["registry", "controller"])
@@ -260,6 +329,12 @@ async def test_each_line_of_the_log_is_one_tenants(name: str, caplog: pytest.Log
             if not path.endswith("/watch"):
                 for who in (BLUE, GREEN, {"Authorization": f"Bearer {token('x', 'y' * 32)}"}):
                     await side.ask(method, concrete(path), who, body_for(method, path))
+                if "{token}" in path:
+                    for other in (token("green"), token("x", "y" * 32)):
+                        mine = concrete(path.replace("{token}", other))
+                        await side.ask(method, mine, {}, body_for(method, path))
+            else:
+                await first_events(side, path, GREEN)
     for record in caplog.records:
         line = f"{record.getMessage()} {getattr(record, 'a8', '')}"
         assert not re.search(r"eyJ[\w-]+\.", line)

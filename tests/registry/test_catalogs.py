@@ -1,5 +1,6 @@
 """The registry as a real process with catalogues: a directory, a Kubernetes and a Eureka."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,53 @@ async def test_tenants_see_their_own_file_only(tmp_path: Path) -> None:
         finally:
             await one.close()
             await other.close()
+
+
+async def test_a_catalogue_that_is_away_keeps_its_data_and_says_how_old_they_are() -> None:
+    eureka = EurekaServer()
+    eureka.add(document("eurekan", "host:eurekan:1", 1))
+    async with served(eureka.app) as eureka_port:
+        catalog = f"eureka?url=http%3A%2F%2F127.0.0.1%3A{eureka_port}%2Feureka&period=20ms"
+        async with registry("--catalog", catalog) as (_, port):
+            http = Http(f"http://127.0.0.1:{port}")
+
+            async def said() -> dict[str, Any]:
+                document = (await http.request("GET", "/uptime")).json()
+                found: dict[str, Any] = document["CATALOG_EUREKA"]["properties"]
+                return found
+
+            async def shown(name: str) -> float | None:
+                text = (await http.request("GET", "/metrics")).body.decode()
+                found = re.search(rf'a8_registry_catalog_{name}{{catalog="eureka"}} (\S+)', text)
+                return float(found[1]) if found else None
+
+            try:
+
+                async def readable() -> bool:
+                    return bool((await said())["readable"]) and await services(http) == {"eurekan"}
+
+                await eventually(readable)
+                assert await shown("readable") == 1.0
+                eureka.refuse = 503
+
+                async def failing() -> bool:
+                    return bool((await said())["failures"] > 2)
+
+                await eventually(failing)
+                first = await said()
+                assert first["readable"] is False
+                assert first["instances"] == 1
+
+                async def older() -> bool:
+                    return bool((await said())["age"] > first["age"] + 0.1)
+
+                await eventually(older)
+                assert await shown("readable") == 0.0
+                assert (await shown("failures") or 0) > 2
+                assert (await shown("age_seconds") or 0) > first["age"]
+                assert await services(http) == {"eurekan"}
+                eureka.refuse = 0
+                await eventually(readable)
+                assert (await said())["age"] < 5
+            finally:
+                await http.close()

@@ -3,6 +3,7 @@ import re
 from prometheus_client.parser import text_string_to_metric_families
 
 from amalgam8.catalogs.following import State
+from amalgam8.registry.eureka_bridge import Bridging
 from amalgam8.registry.metrics import METRICS, WATCH_ROUTE, Metrics
 from amalgam8.registry.store import Happened
 from amalgam8.registry.watch import Watchers
@@ -24,7 +25,7 @@ async def test_everything_shown_stands_in_the_table_with_its_labels() -> None:
     metrics = Metrics()
     store = MemoryKit().make()
     states = [State("file", False, "t.yaml: line 1", 2.5, 3, 0, 0, 7)]
-    metrics.watch(store, Watchers(store), lambda: states)
+    metrics.watch(store, Watchers(store), lambda: states, bridging=lambda: Bridging("t", 2, 1, 3))
     await store.register("t", instance())
     metrics.served(Served("GET", "/uptime", 200, 0.01))
     metrics.happened(Happened("t", "registered", "a", "1"))

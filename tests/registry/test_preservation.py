@@ -1,11 +1,23 @@
 """Self-preservation: the decision alone, and a memory store in virtual time whose instances fall silent."""
 
+import asyncio
+import contextlib
+import re
+from pathlib import Path
+
 import pytest
 
+from amalgam8.clients.http import Http
+from amalgam8.clients.registry import Registration, RegistryClient
+from amalgam8.model.instance import Endpoint
+from amalgam8.model.stream import InstanceDelta
 from amalgam8.registry.memory import MemoryStore
 from amalgam8.registry.preservation import LIMIT, Preservation, Step, endangered
+from tests.conftest import eventually
 from tests.contracts.registry_store import instance
 from tests.registry.kit import MemoryKit, running
+from tests.registry.redis_kit import PASSWORD, valkey
+from tests.registry.test_main import HERE, PROGRAM, end
 
 
 @pytest.mark.parametrize(
@@ -186,3 +198,73 @@ async def test_it_is_seen_in_uptime_metrics_and_events() -> None:
         await registry.pass_time(1)
         assert (await registry.ask("GET", "/uptime")).json()["EXPIRY"]["properties"] == {"frozen_tenants": 0}
         assert 'expiry_frozen{tenant="default"} 0.0' in (await registry.ask("GET", "/metrics")).body.decode()
+
+
+@pytest.mark.parametrize("kind", ["inmem", "redis"])
+async def test_a_process_says_so_keeps_them_and_goes_on(kind: str, tmp_path: Path) -> None:
+    """Five of six fall silent; watchers see nothing of it, and one that stays away goes in the end."""
+    log = tmp_path / "log"
+    async with contextlib.AsyncExitStack() as stack:
+        address = []
+        if kind == "redis":
+            server = stack.enter_context(valkey())
+            address = ["--store", "redis", "--store-address", f"unix://{server.socket}"]
+        file = stack.enter_context(log.open("wb"))
+        process = await asyncio.create_subprocess_exec(
+            *(*PROGRAM, "--api-port", "0", "--min-ttl", "1s", "--default-ttl", "4s", *address),
+            env={**HERE, **({"A8_STORE_PASSWORD": PASSWORD} if address else {})},
+            stderr=file,
+        )
+        stack.push_async_callback(end, process)
+
+        async def serves() -> re.Match[str] | None:
+            return re.search(r"serving .*port=(\d+)", log.read_text())
+
+        port = (await eventually(serves, within=20))[1]
+        http = Http(f"http://127.0.0.1:{port}")
+        stack.push_async_callback(http.close)
+        client = RegistryClient(http)
+        ids = [
+            (await client.register(Registration("s", Endpoint("http", f"h:{one}")))).id for one in range(1, 7)
+        ]
+        seen: list[object] = []
+
+        async def watch() -> None:
+            async for event in client.watch().events():
+                seen.insert(0, event)
+
+        async def renew(some: list[str]) -> None:
+            while True:
+                await http.request("PUT", "/api/v1/heartbeats", {"ids": some})
+                await asyncio.sleep(0.2)
+
+        async def frozen(number: int) -> bool:
+            uptime = (await http.request("GET", "/uptime")).json()
+            return bool(uptime["EXPIRY"]["properties"]["frozen_tenants"] == number)
+
+        watching = asyncio.ensure_future(watch())
+        renewing = asyncio.ensure_future(renew(ids[:1]))
+        await eventually(lambda: frozen(1), within=20, what="a freeze")
+        assert {one.id for one in await client.instances()} == set(ids)
+        metrics = (await http.request("GET", "/metrics")).body.decode()
+        assert 'a8_registry_expiry_frozen{tenant="default"} 1.0' in metrics
+        assert "expiry frozen tenant=default" in log.read_text()
+        renewing.cancel()
+        renewing = asyncio.ensure_future(renew(ids[1:]))
+        await eventually(lambda: frozen(0), within=20, what="the end of the freeze")
+
+        async def gone() -> bool:
+            return {one.id for one in await client.instances()} == set(ids[1:])
+
+        await eventually(gone, within=20, what="the end of one alone")
+
+        async def told() -> bool:
+            return isinstance(seen[0], InstanceDelta)
+
+        await eventually(told)
+        deltas = [event for event in seen if isinstance(event, InstanceDelta)]
+        assert [delta.removed for delta in deltas] == [(ids[0],)], "only the one"
+        assert "expiry thawed tenant=default" in log.read_text()
+        for task in (watching, renewing):
+            task.cancel()
+        await asyncio.wait([watching, renewing])

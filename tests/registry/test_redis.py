@@ -449,7 +449,7 @@ async def test_leases_lapse_by_the_servers_clock() -> None:
         assert len(store.view("t")) == 0
 
 
-@pytest.mark.parametrize(("instances", "silent"), [(6, 5), (100, 30)])
+@pytest.mark.parametrize(("instances", "silent"), [(6, 5), (100, 30), (1000, 300)])
 async def test_expiry_freezes_where_many_fall_silent_and_goes_on_when_they_are_back(
     kit: RedisKit, instances: int, silent: int
 ) -> None:
@@ -472,6 +472,21 @@ async def test_expiry_freezes_where_many_fall_silent_and_goes_on_when_they_are_b
     assert not two.frozen("t")
     told = [event.what for event in kit.happened if event.what in ("frozen", "thawed")]
     assert sorted(told) == ["frozen", "frozen", "thawed", "thawed"], "once by each registry"
+
+
+async def test_tenants_freeze_apart(kit: RedisKit) -> None:
+    one, two = kit.make(freeze_limit=600), kit.make(freeze_limit=600)
+    for port in range(1, 21):
+        await one.register("t", instance(port=port))
+    await two.register("other", instance())
+    await agree(one, two)
+    await agree(one, two, tenant="other")
+    kit.advance(31)
+    assert await one.expire() + await two.expire() == 1
+    await agree(one, two, tenant="other")
+    assert (len(shown(one)), len(shown(one, "other"))) == (20, 0)
+    assert (one.frozen("t"), one.frozen("other")) == (True, False)
+    assert {event.tenant for event in kit.happened if event.what == "frozen"} == {"t"}
 
 
 async def test_one_alone_expires_on_time(kit: RedisKit) -> None:

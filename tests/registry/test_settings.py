@@ -41,6 +41,9 @@ def test_flag_beats_environment() -> None:
         (["--store", "disk"], "allowed: inmem"),
         (["--auth-mode", "oauth"], "none, trusted, jwt, or several"),
         (["--api-port", "65536"], "--api_port: '65536' is not allowed"),
+        (["--eureka-publish"], "eureka_url: missing; eureka_publish needs it"),
+        (["--eureka-publish", "--eureka-url", ""], "eureka_url: missing"),
+        (["--eureka-publish=perhaps"], "allowed: true or false"),
         (["--color", "red"], "no such flag"),
     ],
 )

@@ -1,7 +1,14 @@
 import pytest
 
 from amalgam8.catalogs.following import State
+from amalgam8.clients.http import Http
+from amalgam8.registry.api import Registry
+from amalgam8.registry.metrics import Metrics
+from amalgam8.registry.registration import Ttls
 from amalgam8.registry.uptime import UNREAD_FOR, go_duration, uptime
+from amalgam8.registry.watch import Watchers
+from amalgam8.web.auth import Auth
+from amalgam8.web.serve import bind, serving
 from tests.contracts.registry_store import instance
 from tests.registry.kit import MemoryKit
 
@@ -64,3 +71,25 @@ def test_a_catalogue_is_well_while_its_data_are_young(
         "failures": 3,
     }
     assert "secret" not in str(document)
+
+
+@pytest.mark.parametrize(("age", "status"), [(UNREAD_FOR, 200), (UNREAD_FOR + 1, 503)])
+async def test_it_is_503_where_a_component_is_unwell(age: float, status: int) -> None:
+    """And the registry goes on serving what it knows."""
+    store = MemoryKit().make()
+    await store.register("default", instance())
+    states = [State("file", False, "broken", age, 7, 0, 0, 1), State("kubernetes", True, "", 1, 1, 0, 0, 0)]
+    app = Registry(store, Ttls(), Watchers(store), Metrics(), Auth(), lambda: states).application()
+    async with serving(app, bind("127.0.0.1", 0, "port")) as port:
+        http = Http(f"http://127.0.0.1:{port}")
+        try:
+            answer = await http.request("GET", "/uptime", expect=[503])
+            found = await http.request("GET", "/api/v1/services")
+        finally:
+            await http.close()
+    assert answer.status == status
+    assert [answer.json()[f"CATALOG_{name}"]["healthy"] for name in ("FILE", "KUBERNETES")] == [
+        status == 200,
+        True,
+    ]
+    assert found.json() == {"services": ["reviews"]}

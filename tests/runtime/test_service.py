@@ -2,12 +2,15 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
+
+from amalgam8.runtime import service
 
 HEAD = """
 import asyncio, dataclasses, sys
@@ -159,3 +162,26 @@ def test_a_second_signal_ends_at_once() -> None:
         assert process.stdout.readline() == "no\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 128 + signal.SIGINT
+
+
+def test_a_server_takes_as_many_descriptors_as_it_may() -> None:
+    """And a sidecar, of which there are many, leaves its own as they are."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = 200
+    for fast, wanted in (
+        (True, hard if hard != resource.RLIM_INFINITY else service.DESCRIPTORS),
+        (False, least),
+    ):
+        body = "import resource\nprint(resource.getrlimit(resource.RLIMIT_NOFILE)[0])\nreturn 0"
+        code = HEAD + "".join(f"    {line}\n" for line in body.splitlines())
+        code += f"\nsys.exit(service.run('a8x', Settings, main, argv=[], fast={fast}))\n"
+        ran = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (least, hard)),
+        )
+        assert int(ran.stdout) == min(wanted, service.DESCRIPTORS)

@@ -100,6 +100,7 @@ async def test_what_fails_is_logged_with_its_request_id(caplog: pytest.LogCaptur
     [record] = [one for one in caplog.records if one.name == "amalgam8.web"]
     assert record.levelno == logging.ERROR
     assert record.a8["request_id"] == answer.headers["a8-request-id"]  # type: ignore[attr-defined]
+    assert record.a8["route"] == "/broken"  # type: ignore[attr-defined]
 
 
 async def test_each_request_is_recorded_by_its_route() -> None:

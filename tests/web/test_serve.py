@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -236,3 +237,24 @@ async def test_a_unix_socket_is_served_too(tmp_path: Path) -> None:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+async def test_there_are_fewer_connections_where_there_are_few_descriptors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that whoever is one too many is told so, and those who are there are served."""
+    monkeypatch.setattr(serve, "DESCRIPTORS_KEPT", resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 3)
+    ask = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serving(APP, bind("127.0.0.1", 0, "port")) as port, asyncio.timeout(20):
+        there = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for reader, writer in there:
+            writer.write(ask)
+            assert (await reader.readuntil(b"{}")).startswith(b"HTTP/1.1 200 ")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(ask)
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 503 ")
+        writer.close()
+        there[0][1].write(ask)
+        assert (await there[0][0].readuntil(b"{}")).startswith(b"HTTP/1.1 200 ")
+        for _, writer in there:
+            writer.close()

@@ -2,24 +2,22 @@
 
 Several URLs are tried in order, beginning with the one that answered last; each of them has to give its
 whole before its deltas count. What was known stays while none answers. All instances belong to one tenant.
-Wire format: ``GET <url>/apps`` and ``/apps/delta``, JSON or XML. Refuses to skip the check of certificates,
-and to show credentials.
+Wire format: ``GET <url>/apps`` and ``/apps/delta``, JSON or XML. Refuses to write: ``registry.eureka_bridge``
+puts there what is registered here.
 """
 
 import asyncio
-import base64
 import dataclasses
 import ssl
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 from amalgam8.catalogs.catalog import Catalog, Found
-from amalgam8.catalogs.eureka_document import Applications, decode, read_applications
+from amalgam8.catalogs.eureka_link import Link, trusting
 from amalgam8.catalogs.eureka_mirror import Mirror
 from amalgam8.catalogs.loader import Options, read_options
 from amalgam8.catalogs.refresh import PERIOD, Refresh
-from amalgam8.clients.http import Http, Refusal
-from amalgam8.model.errors import BadAnswer, InvalidSetting, Unavailable, Unreachable
+from amalgam8.clients.http import Refusal
+from amalgam8.model.errors import Unavailable, Unreachable
 from amalgam8.runtime.kinds import TEXT, URL, Kind, choice, duration
 from amalgam8.runtime.logs import Log
 from amalgam8.runtime.settings import setting
@@ -27,10 +25,6 @@ from amalgam8.runtime.settings import setting
 TIMEOUT = 20.0
 URLS_LIMIT = 16
 
-_ACCEPT = {
-    "json": "application/json, application/xml;q=0.5",
-    "xml": "application/xml, application/json;q=0.5",
-}
 _log = Log("catalogs")
 
 
@@ -65,68 +59,36 @@ def open_catalog(options: Options) -> Catalog:
         InvalidSetting: an option that it does not know or cannot use, or no URL.
     """
     chosen = read_options(EurekaOptions, "eureka", options)
-    tls = trusting(chosen.ca_file, "catalog eureka: ca_file")
-    servers = [Server(url, chosen, tls) for url in chosen.url]
+    servers = links(chosen, trusting(chosen.ca_file, "catalog eureka: ca_file"))
     eureka = Eureka(servers, chosen.tenant)
     limit = 2 * len(servers) * chosen.timeout + 1
     return Refresh("eureka", eureka.fetch, period=chosen.period, limit=limit, close=eureka.close)
 
 
-def trusting(ca_file: str, setting_name: str) -> ssl.SSLContext:
-    """A context that checks certificates against ``ca_file``, or the system's authorities.
-
-    Raises:
-        InvalidSetting: the file cannot be used.
-    """
-    try:
-        return ssl.create_default_context(cafile=ca_file or None)
-    except (OSError, ssl.SSLError) as error:
-        raise InvalidSetting(f"{setting_name}: {ca_file} cannot be used: {error.strerror}") from None
-
-
-class Server:
-    """One Eureka server."""
-
-    def __init__(self, url: str, options: EurekaOptions, tls: ssl.SSLContext) -> None:
-        parts = urlsplit(url)
-        where = parts.netloc.rpartition("@")[2]
-        self._http = Http(
-            urlunsplit((parts.scheme, where, parts.path, "", "")),
-            timeout=options.timeout,
-            connections=2,
+def links(chosen: EurekaOptions, tls: ssl.SSLContext | None = None, connections: int = 2) -> list[Link]:
+    """A link to each URL; ``connections`` bounds how many requests each has on the way at once."""
+    return [
+        Link(
+            url,
+            timeout=chosen.timeout,
+            username=chosen.username,
+            password=chosen.password,
+            form=chosen.format,
+            connections=connections,
             tls=tls,
         )
-        self.url = self._http.url
-        user = unquote(parts.username or "") or options.username
-        password = unquote(parts.password or "") or options.password
-        self._headers = {"Accept": _ACCEPT[options.format]}
-        if user:
-            token = base64.b64encode(f"{user}:{password}".encode()).decode()
-            self._headers["Authorization"] = f"Basic {token}"
-
-    async def get(self, path: str) -> Applications:
-        """The document at this path.
-
-        Raises:
-            Unavailable, Refusal: it did not answer, or not with such a document.
-        """
-        answer = await self._http.request("GET", path, headers=self._headers)
-        if answer.status != 200:
-            raise BadAnswer(f"it answered with status {answer.status}")
-        return await asyncio.to_thread(lambda: read_applications(decode(answer.body)))
-
-    async def close(self) -> None:
-        await self._http.close()
+        for url in chosen.url
+    ]
 
 
 class Eureka:
     """What the servers know; they are taken to know the same."""
 
-    def __init__(self, servers: Sequence[Server], tenant: str) -> None:
+    def __init__(self, servers: Sequence[Link], tenant: str) -> None:
         self._servers = list(servers)
         self._tenant = tenant
         self._mirror = Mirror()
-        self._source: Server | None = None
+        self._source: Link | None = None
 
     async def fetch(self) -> Found:
         """Everything, from the first server that answers.
@@ -152,7 +114,7 @@ class Eureka:
         for server in self._servers:
             await server.close()
 
-    async def _update(self, server: Server) -> None:
+    async def _update(self, server: Link) -> None:
         if server is self._source and await self._delta(server):
             return
         # Large documents take a while: in a thread of their own, so that nobody else waits for them.
@@ -161,7 +123,7 @@ class Eureka:
         for problem, count in self._mirror.problems.most_common(5):
             _log.debug("instances of Eureka are left out", count=count, reason=problem)
 
-    async def _delta(self, server: Server) -> bool:
+    async def _delta(self, server: Link) -> bool:
         """Whether the mirror is up to date without a full document."""
         try:
             return self._mirror.delta(await server.get("/apps/delta"))

@@ -56,7 +56,8 @@ class Refusal(A8Error):
 class Http:
     """Requests to the server at ``url``; ``token`` is sent as ``Authorization: Bearer``.
 
-    ``tls`` says whom to trust where the system's authorities will not do; ``headers`` go with each request.
+    ``tls`` says whom to trust where the system's authorities will not do; ``headers`` go with each request;
+    ``name`` stands for the server in errors, where the URL holds a secret.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class Http:
         connections: int = 8,
         tls: ssl.SSLContext | None = None,
         headers: Mapping[str, str] | None = None,
+        name: str = "",
     ) -> None:
         self.url = url.rstrip("/")
+        self._name = name or self.url
         self._timeout = timeout
         self._headers = {
             "Accept": "application/json",
@@ -123,11 +126,11 @@ class Http:
                 async for chunk in response.aiter_stream():
                     whole += chunk
                     if len(whole) > ANSWER_LIMIT:
-                        raise BadAnswer(f"{self.url} answered more than {ANSWER_LIMIT} bytes")
+                        raise BadAnswer(f"{self._name} answered more than {ANSWER_LIMIT} bytes")
         except (httpcore.TimeoutException, TimeoutError):
-            raise Unreachable(f"{self.url} did not answer within {limit:g} s") from None
+            raise Unreachable(f"{self._name} did not answer within {limit:g} s") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-            raise Unreachable(f"{self.url} cannot be reached: {_words(error)}") from None
+            raise Unreachable(f"{self._name} cannot be reached: {_words(error)}") from None
         answer = Answer(response.status, _lower(response.headers), bytes(whole))
         if answer.status >= 400 and answer.status not in expect:
             raise refusal(answer)
@@ -154,9 +157,9 @@ class Http:
                     raise refusal(Answer(response.status, _lower(response.headers), body))
                 yield response.aiter_stream()
         except (httpcore.TimeoutException, TimeoutError):
-            raise Unreachable(f"{self.url} was silent for {silence:g} s") from None
+            raise Unreachable(f"{self._name} was silent for {silence:g} s") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-            raise Unreachable(f"{self.url} cannot be reached: {_words(error)}") from None
+            raise Unreachable(f"{self._name} cannot be reached: {_words(error)}") from None
 
     def _sent(self, headers: Mapping[str, str]) -> list[tuple[bytes | str, bytes | str]]:
         # Bytes, since text beyond ASCII is sent as it is: UTF-8, which our servers read.

@@ -71,7 +71,7 @@ def action_schemas() -> dict[str, Schema]:
                 "key": optional(
                     text(f"(all|caller|header:{TOKEN})?", TEXT_LIMIT), "all, caller, or header:NAME."
                 ),
-                "scope": optional({"enum": ["sidecar", ""]}, "Who shares the budget."),
+                "scope": optional({"enum": ["sidecar", "fleet", ""]}, "Who shares the budget."),
             },
             "requests",
         ),

@@ -10,8 +10,15 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amalgam8.catalogs.eureka_document import Document, encode, write_instance
+from amalgam8.catalogs.eureka_document import (
+    PUBLISHED_KEY,
+    Document,
+    encode,
+    instance_id_of,
+    write_instance,
+)
 from amalgam8.model.instance import Instance
+from amalgam8.registry.catalogued import Listed
 from amalgam8.registry.eureka_change import REPORTED
 from amalgam8.registry.lease import Lease
 
@@ -21,11 +28,20 @@ JSON = "application/json; charset=utf-8"
 
 
 def document_of(lease: Lease, action: str = "ADDED") -> Document:
-    """An instance that has a lease, or that a catalogue has."""
+    """An instance that has a lease, or that a catalogue has.
+
+    One that comes from a Eureka is marked as published: two registries that are each other's catalogue would
+    keep it alive between them for ever.
+    """
     instance = lease.instance
-    return write_instance(
+    shown = write_instance(
         instance, extension_of(instance), registered=lease.since, renewed=lease.heard, action=action
     )
+    if isinstance(lease, Listed) and instance.id == instance_id_of(
+        instance.service_name, shown["instanceId"]
+    ):
+        shown["metadata"][PUBLISHED_KEY] = "true"
+    return shown
 
 
 def extension_of(instance: Instance) -> Document | None:

@@ -5,6 +5,7 @@ import asyncio
 from amalgam8.catalogs.loader import open_catalogs
 from amalgam8.registry.api import Registry
 from amalgam8.registry.catalogued import CataloguedStore
+from amalgam8.registry.eureka_bridge import open_bridge
 from amalgam8.registry.history import History
 from amalgam8.registry.metrics import Metrics
 from amalgam8.registry.settings import REFUSED, RegistrySettings
@@ -57,7 +58,8 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
             store = CataloguedStore(leases, chosen) if chosen else leases
             states = store.catalogs.states if isinstance(store, CataloguedStore) else tuple
             watchers = Watchers(store)
-            metrics.watch(store, watchers, states, history)
+            bridge = open_bridge(leases, settings.eureka_url) if settings.eureka_publish else None
+            metrics.watch(store, watchers, states, history, bridge.state if bridge else None)
             app = Registry(store, settings.ttls, watchers, metrics, auth, states, history).application(
                 require_https=settings.require_https
             )
@@ -65,6 +67,8 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
                 tasks.create_task(expire_for_ever(store))
                 if isinstance(store, CataloguedStore):
                     tasks.create_task(store.catalogs.run())
+                if bridge is not None:
+                    tasks.create_task(bridge.run())
                 _log.info(
                     "serving", host=settings.listen_host, port=port, store=settings.store, epoch=store.epoch
                 )

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from amalgam8.catalogs.following import State
+from amalgam8.registry.eureka_bridge import Bridging
 from amalgam8.registry.history import History
 from amalgam8.registry.store import Happened, Store
 from amalgam8.registry.watch import Watchers
@@ -50,6 +51,13 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Time since the catalogue was last read; absent before the first time.",
     ),
     "a8_registry_catalog_failures": ("gauge", ("catalog",), "How often reading the catalogue has failed."),
+    "a8_registry_eureka_published": ("gauge", ("tenant",), "Instances that stand in Eureka by our doing."),
+    "a8_registry_eureka_waiting": (
+        "gauge",
+        ("tenant",),
+        "Instances that stand in Eureka not as they should.",
+    ),
+    "a8_registry_eureka_failures": ("gauge", ("tenant",), "How often writing to Eureka has failed."),
 }
 """Name → kind, labels, meaning."""
 
@@ -76,9 +84,11 @@ class Metrics:
         watchers: Watchers,
         states: Callable[[], Iterable[State]] = tuple,
         history: History | None = None,
+        bridging: Callable[[], Bridging] | None = None,
     ) -> None:
-        """Read gauges off these from now on; ``states`` says how the catalogues are."""
-        self._registry.register(_Gauges(store, watchers, states, history or History()))
+        """Read gauges off these from now on; ``states`` says how the catalogues are, ``bridging`` how the
+        bridge to a Eureka is, if there is one."""
+        self._registry.register(_Gauges(store, watchers, states, history or History(), bridging))
 
     def served(self, event: Served) -> None:
         key = (event.tenant, event.method, event.route, event.status)
@@ -110,8 +120,14 @@ class Metrics:
 
 class _Gauges(Collector):
     def __init__(
-        self, store: Store, watchers: Watchers, states: Callable[[], Iterable[State]], history: History
+        self,
+        store: Store,
+        watchers: Watchers,
+        states: Callable[[], Iterable[State]],
+        history: History,
+        bridging: Callable[[], Bridging] | None,
     ) -> None:
+        self._bridging = bridging
         self._history = history
         self._store = store
         self._watchers = watchers
@@ -134,6 +150,8 @@ class _Gauges(Collector):
             revision.add_metric([tenant], view.feed.revision)
             watchers.add_metric([tenant], self._watchers.count(tenant))
         yield from (instances, services, revision, watchers, frozen, *self._of_catalogs())
+        if self._bridging is not None:
+            yield from _of_bridge(self._bridging())
 
     def _of_catalogs(self) -> Iterator[Metric]:
         readable, failures = _gauge("a8_registry_catalog_readable"), _gauge("a8_registry_catalog_failures")
@@ -144,6 +162,13 @@ class _Gauges(Collector):
             if state.age is not None:
                 age.add_metric([state.name], state.age)
         yield from (readable, age, failures)
+
+
+def _of_bridge(state: Bridging) -> Iterator[Metric]:
+    for name in ("published", "waiting", "failures"):
+        gauge = _gauge(f"a8_registry_eureka_{name}")
+        gauge.add_metric([state.tenant], getattr(state, name))
+        yield gauge
 
 
 def _gauge(name: str) -> GaugeMetricFamily:

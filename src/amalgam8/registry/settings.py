@@ -8,7 +8,7 @@ from amalgam8.model.errors import InvalidSetting
 from amalgam8.registry.memory import UNLIMITED
 from amalgam8.registry.preservation import LIMIT
 from amalgam8.registry.registration import Ttls
-from amalgam8.runtime.kinds import URL, Kind, choice, duration, show_duration, whole
+from amalgam8.runtime.kinds import BOOLEAN, URL, Kind, choice, duration, show_duration, whole
 from amalgam8.runtime.settings import setting
 from amalgam8.web.settings import ServerSettings
 
@@ -60,6 +60,9 @@ class RegistrySettings(ServerSettings):
         _LIST,
         secret=True,
     )
+    eureka_publish: bool = setting(
+        False, "Whether that Eureka is to have what is registered here by the tenant default.", BOOLEAN
+    )
     catalog: tuple[str, ...] = setting(
         (),
         "More catalogues, each written name?option=value&option=value: file, kubernetes, eureka, or one that "
@@ -79,6 +82,8 @@ class RegistrySettings(ServerSettings):
             raise InvalidSetting("store_address: missing; store redis needs it")
         if self.store != "redis" and (self.store_address or self.store_password):
             raise InvalidSetting("store_address and store_password are for store redis only")
+        if self.eureka_publish and not self.eureka_url:
+            raise InvalidSetting("eureka_url: missing; eureka_publish needs it")
         for name in ("default_ttl", "min_ttl", "max_ttl"):
             if getattr(self, name) % 1:
                 raise InvalidSetting(

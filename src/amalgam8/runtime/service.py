@@ -6,6 +6,7 @@ tidy up. Mistakes of the user end with one line on standard error and exit code 
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 END_WITHIN = 4.5
 """Seconds from the signal to the end of the process, at the most."""
+
+DESCRIPTORS = 65_536
+"""Files and connections that a server may have open, where the system lets it."""
 
 _log = logs.Log("service")
 
@@ -35,7 +39,8 @@ def run(
 ) -> int:
     """Load ``settings`` (which has ``log_level`` and ``log_format``), run ``main``, return the exit code.
 
-    ``fast``: on uvloop, for servers; it is not worth its memory in a sidecar.
+    ``fast``: on uvloop and with as many descriptors as there may be, for servers; it is not worth its memory
+    in a sidecar.
     """
     try:
         loaded, trailing = load(
@@ -52,6 +57,8 @@ def run(
     except InvalidSetting as error:
         return _refuse(program, error)
     logs.configure(getattr(loaded, "log_level", "info"), getattr(loaded, "log_format", "text"))
+    if fast:
+        _take_descriptors()
     try:
         with asyncio.Runner(loop_factory=_uvloop() if fast else None) as runner:
             return runner.run(_until_signal(main(loaded, trailing)))
@@ -65,6 +72,14 @@ def run(
     except A8Error as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 1
+
+
+def _take_descriptors() -> None:
+    """Each connection needs one, and processes begin with 1024 mostly, whatever they may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:

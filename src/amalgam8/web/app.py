@@ -124,7 +124,9 @@ class Api:
             allow = {"Allow": self._allowed(scope["path"])} if error.status_code == 405 else None
             await self._refuse(answer, error.status_code, code, _sentence(error, scope), request_id, allow)
         except Exception as error:
-            _log.error("a request failed", exc_info=error, path=scope["path"], request_id=request_id)
+            # Not the path itself: Eureka's holds a token.
+            route = getattr(scope.get("route"), "path", "other")
+            _log.error("a request failed", exc_info=error, route=route, request_id=request_id)
             await self._refuse(answer, 500, "internal", "Internal Server Error", request_id)
         if self._served is not None:
             route = scope.get("route")

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -25,8 +26,13 @@ BODY_WITHIN = 20.0
 HEAD_LIMIT = 64 * 1024
 UNREAD_FOR = 30.0
 CONNECTIONS_LIMIT = 12_000
+DESCRIPTORS_KEPT = 64
+"""For everything but connections: where all are taken, not even a refusal can be sent."""
 IDLE_FOR = 75.0
 """Seconds for which an idle connection is kept."""
+LINGER = 1.0
+"""Seconds for which a client that was cut off may go on sending, unheard: closed at once, it would be reset
+and lose the answer that tells it why."""
 END_WITHIN = 4.0
 PIECE = 256 * 1024
 
@@ -71,7 +77,7 @@ async def serving(
         server_header=False,
         timeout_keep_alive=int(IDLE_FOR),
         timeout_graceful_shutdown=1,
-        limit_concurrency=CONNECTIONS_LIMIT,
+        limit_concurrency=_connections(),
         backlog=2048,
         ssl_context_factory=None if tls is None else lambda _config, _default: tls,
     )
@@ -85,6 +91,14 @@ async def serving(
             yield listener.getsockname()[1] if listener.family != socket.AF_UNIX else 0
         finally:
             server.should_exit = True
+
+
+def _connections() -> int:
+    """How many there may be: further ones are answered 503."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return CONNECTIONS_LIMIT
+    return max(1, min(CONNECTIONS_LIMIT, soft - DESCRIPTORS_KEPT))
 
 
 class _InPieces:
@@ -143,6 +157,7 @@ class _PatientHttp(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = True
+    _cut_off = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -180,6 +195,8 @@ class _PatientHttp(HttpToolsProtocol):
             self._await_reading(left)
 
     def data_received(self, data: bytes) -> None:
+        if self._cut_off:
+            return
         if self._in_head:
             if self._deadline is None:
                 self._expect_within(HEAD_WITHIN)
@@ -213,13 +230,18 @@ class _PatientHttp(HttpToolsProtocol):
     def _cut(self, status: int, text: str) -> None:
         self._expect_within(None)
         transport: Any = self.transport
-        if transport.is_closing():
+        if transport.is_closing() or self._cut_off:
             return
+        self._cut_off = True
         if self._owes_an_answer():
             body = f'{{"Error":"{text}","error":"{text}"}}'
             reason = {408: "Request Timeout", 431: "Request Header Fields Too Large"}[status]
             head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\nconnection: close\r\n"
             transport.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+            if transport.can_write_eof():
+                transport.write_eof()
+                self.loop.call_later(LINGER, transport.close)
+                return
         transport.close()
 
     def _owes_an_answer(self) -> bool:

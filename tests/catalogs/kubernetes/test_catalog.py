@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -212,6 +213,42 @@ async def test_trouble_after_every_event_changes_nothing_in_the_end(
             await asyncio.sleep(0)
         await told(listener, last_set())
         assert all(len(some) for some in listener.told[-1].values())
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_any_order_between_collections_and_any_trouble_end_alike(seed: int) -> None:
+    """Each collection in its own order, as a server tells it; between them, and around them, anything."""
+    dice = random.Random(seed)
+    left = {plural: recorded(plural) for plural in ("endpointslices", "pods")}
+    cluster = Cluster()
+    cluster.load()
+    async with followed(cluster) as listener:
+        await told(listener, first_set())
+        await watched(cluster)
+        while any(left.values()):
+            plural = dice.choice([name for name, events in left.items() if events])
+            cluster.play(plural, left[plural].pop(0))
+            deed = dice.choice(
+                [nothing, cut, cut_within_a_line, forget_and_cut, twice, bookmarks, away, back]
+            )
+            deed(cluster)
+            await asyncio.sleep(dice.choice([0, 0, 0.002, 0.02]))
+        back(cluster)
+        await told(listener, last_set())
+
+
+def bookmarks(cluster: Cluster) -> None:
+    for plural in ("endpointslices", "pods", "services"):
+        cluster.bookmark(plural)
+
+
+def away(cluster: Cluster) -> None:
+    cluster.refuse = 503
+    cluster.cut()
+
+
+def back(cluster: Cluster) -> None:
+    cluster.refuse = 0
 
 
 @pytest.mark.parametrize("plural", ["endpointslices", "pods"])
