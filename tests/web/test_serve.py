@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from amalgam8.model.errors import InvalidSetting
-from amalgam8.web import serve
+from amalgam8.web import protocol
 from amalgam8.web.app import Api, json_response
 from amalgam8.web.errors import registry_style
 from amalgam8.web.serve import bind, serving
@@ -51,9 +51,9 @@ async def connected(
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "HEAD_WITHIN", 0.3)
-    monkeypatch.setattr(serve, "BODY_WITHIN", 0.3)
-    monkeypatch.setattr(serve, "UNREAD_FOR", 0.3)
+    monkeypatch.setattr(protocol, "HEAD_WITHIN", 0.3)
+    monkeypatch.setattr(protocol, "BODY_WITHIN", 0.3)
+    monkeypatch.setattr(protocol, "UNREAD_FOR", 0.3)
 
 
 async def test_a_half_sent_head_is_told_and_cut() -> None:
@@ -108,10 +108,10 @@ async def test_after_an_early_answer_no_second_one_is_sent() -> None:
 
 
 async def test_an_endless_head_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "HEAD_WITHIN", 15.0)
+    monkeypatch.setattr(protocol, "HEAD_WITHIN", 15.0)
     async with connected() as (reader, writer):
         answer = asyncio.ensure_future(reader.read())
-        writer.write(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (serve.HEAD_LIMIT // 6))
+        writer.write(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (protocol.HEAD_LIMIT // 6))
         while not answer.done():
             writer.write(b"X: y\r\n")
             await asyncio.wait([answer], timeout=0.02)

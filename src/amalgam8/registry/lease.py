@@ -9,6 +9,7 @@ lease that was renewed meanwhile goes back into it. Refuses to read a clock.
 import heapq
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 
@@ -18,6 +19,12 @@ from amalgam8.registry.preservation import LATE_AFTER
 NEVER = float("inf")
 
 
+class Stands(Protocol):
+    """What leases stand on; one of each view that shows them."""
+
+    def touched(self) -> None: ...
+
+
 class Lease:
     """An instance and when it was last heard of.
 
@@ -25,7 +32,7 @@ class Lease:
     ``instance`` has no ``last_heartbeat``; ``shown`` and ``json`` put it in.
     """
 
-    __slots__ = ("_json", "heard", "instance", "late", "queued", "renewed", "since", "tenant")
+    __slots__ = ("_json", "_shelves", "heard", "instance", "late", "queued", "renewed", "since", "tenant")
 
     def __init__(self, tenant: str, instance: Instance, renewed: float, heard: float) -> None:
         self.tenant = tenant
@@ -36,6 +43,20 @@ class Lease:
         self.queued = NEVER
         self.late = False
         self._json = b""
+        self._shelves: tuple[Stands, ...] = ()
+
+    def stands_on(self, shelf: "Stands") -> None:
+        """Tell ``shelf`` from now on when this is touched."""
+        if shelf not in self._shelves:
+            self._shelves = (*self._shelves, shelf)
+
+    def leaves(self, shelf: "Stands") -> None:
+        self._shelves = tuple(one for one in self._shelves if one is not shelf)
+
+    def _touched(self) -> None:
+        self._json = b""
+        for shelf in self._shelves:
+            shelf.touched()
 
     @property
     def lapses(self) -> float:
@@ -54,12 +75,12 @@ class Lease:
     def renew(self, now: float, wall: float) -> None:
         self.renewed = now
         self.heard = wall
-        self._json = b""
+        self._touched()
 
     def replace(self, instance: Instance) -> None:
         """Put other content under the same id."""
         self.instance = instance
-        self._json = b""
+        self._touched()
 
     def shown(self) -> Instance:
         """The instance as everybody sees it."""

@@ -45,6 +45,10 @@ class MemoryStore:
         self._held: dict[str, dict[str, Lease]] = {}
         self._preservations: dict[str, Preservation] = {}
 
+    @property
+    def waits(self) -> bool:
+        return False
+
     def tenants(self) -> Collection[str]:
         return self._views.keys()
 

@@ -18,7 +18,7 @@ from amalgam8.registry.watch import Watchers
 from amalgam8.web.app import Served
 from amalgam8.web.figures import OneTenant
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 WATCH_ROUTE = "/api/v1/instances/watch"
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 

@@ -83,6 +83,10 @@ class RedisStore:
         """Whether writes are taken just now."""
         return self._link.up
 
+    @property
+    def waits(self) -> bool:
+        return True
+
     def tenants(self) -> Collection[str]:
         return self._mirrors.keys()
 

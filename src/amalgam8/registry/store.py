@@ -42,6 +42,10 @@ class Store(Protocol):
     def epoch(self) -> str:
         """Names the memory that revisions count in; another one after that was lost."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether writes may have to wait; where not, their coroutines run through without a pause."""
+
     def tenants(self) -> Collection[str]:
         """Tenants that were ever asked for."""
 

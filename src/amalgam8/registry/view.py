@@ -12,6 +12,10 @@ from amalgam8.model.instance import Instance
 from amalgam8.registry.lease import NEVER, Lease
 from amalgam8.registry.query import InstanceQuery
 from amalgam8.runtime.feed import Feed
+from amalgam8.web.exchange import Answer
+
+ANSWERS_KEPT = 16
+"""Of each service: one for each question that is asked about it."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -27,6 +31,30 @@ class Change(msgspec.Struct, frozen=True):
     new: bool = False
 
 
+class Shelf:
+    """The leases of one service. ``kept`` are answers made of them, thrown away as one of them changes."""
+
+    __slots__ = ("by_id", "kept")
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Lease] = {}
+        self.kept: dict[object, Answer] = {}
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(self.by_id.values())
+
+    def keep(self, question: object, answer: Answer) -> Answer:
+        """Keep what was answered; returns it."""
+        if len(self.kept) >= ANSWERS_KEPT:
+            self.kept.clear()
+        self.kept[question] = answer
+        return answer
+
+    def touched(self) -> None:
+        """One of the leases is not what it was, was renewed, has come or has gone."""
+        self.kept.clear()
+
+
 class View:
     """Leases by id and by service. ``feed`` holds the changes; its revision counts them."""
 
@@ -34,7 +62,7 @@ class View:
         self.feed: Feed[Change] = Feed()
         self._by_id: dict[str, Lease] = {}
         self._resting: set[str] = set()
-        self._by_service: dict[str, dict[str, Lease]] = {}
+        self._by_service: dict[str, Shelf] = {}
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -55,7 +83,12 @@ class View:
         return self._by_service.keys()
 
     def of_service(self, service: str) -> Collection[Lease]:
-        return self._by_service.get(service, {}).values()
+        shelf = self._by_service.get(service)
+        return () if shelf is None else shelf.by_id.values()
+
+    def shelf(self, service: str) -> Shelf | None:
+        """All of a service, with what was answered about it; None where it has no instance."""
+        return self._by_service.get(service)
 
     def select(self, query: InstanceQuery) -> Iterator[Lease]:
         """The leases that meet the query, looked up by the narrowest of its criteria."""
@@ -74,7 +107,12 @@ class View:
         instance = lease.instance
         new = instance.id not in self._by_id
         self._by_id[instance.id] = lease
-        self._by_service.setdefault(instance.service_name, {})[instance.id] = lease
+        shelf = self._by_service.get(instance.service_name)
+        if shelf is None:
+            shelf = self._by_service[instance.service_name] = Shelf()
+        shelf.by_id[instance.id] = lease
+        lease.stands_on(shelf)
+        shelf.touched()
         (self._resting.add if lease.lapses == NEVER else self._resting.discard)(instance.id)
         change = Change(instance.service_name, instance.id, lease.shown(), new=new)
         self.feed.append(self.feed.revision + 1, change)
@@ -84,9 +122,11 @@ class View:
         instance = lease.instance
         del self._by_id[instance.id]
         self._resting.discard(instance.id)
-        of_service = self._by_service[instance.service_name]
-        del of_service[instance.id]
-        if not of_service:
+        shelf = self._by_service[instance.service_name]
+        del shelf.by_id[instance.id]
+        lease.leaves(shelf)
+        shelf.touched()
+        if not shelf.by_id:
             del self._by_service[instance.service_name]
         change = Change(instance.service_name, instance.id, None, last=instance)
         self.feed.append(self.feed.revision + 1, change)

@@ -21,6 +21,7 @@ from amalgam8.model.errors import (
     NotAuthorized,
     TooManyTenants,
 )
+from amalgam8.web.exchange import Asked
 
 DEFAULT = "default"
 ADMIN = "admin"
@@ -87,11 +88,16 @@ class Auth:
         request.state.tenant = tenant
         return tenant
 
+    def whose(self, asked: Asked) -> str:
+        """``tenant_of`` for what is asked of a plain route; remembered in ``asked.tenant``."""
+        asked.tenant = tenant = self.tenant(asked.headers)
+        return tenant
+
     def tenant(self, headers: Mapping[str, str], token: str = "") -> str:
-        """The same from headers alone, whose names must match in any case."""
+        """The same from headers alone, whose names are lower-case or match in any case."""
         tenant = self.resolve(bearer(headers.get("authorization", "")) or token)
         if tenant == ADMIN:
-            tenant = headers.get(NAMESPACE_HEADER, "").strip()
+            tenant = headers.get(NAMESPACE_HEADER.lower(), "").strip()
             if not tenant:
                 raise MissingNamespace(
                     f"an admin must say for which tenant: set the header {NAMESPACE_HEADER}"
@@ -104,15 +110,15 @@ class Auth:
             self._tenants.add(tenant)
         return tenant
 
-    def sees(self, request: Request) -> str | None:
-        """Whose figures the request may see: one tenant's, "" for nobody's, None for everybody's.
+    def sees(self, headers: Mapping[str, str]) -> str | None:
+        """Whose figures may be seen with these headers: one tenant's, "" for nobody's, None for everybody's.
 
         For what is no tenant's own, such as ``/metrics``. Raises as ``tenant_of`` for a token that is
         not good.
         """
         if not self._private:
             return None
-        token = bearer(request.headers.get("authorization", ""))
+        token = bearer(headers.get("authorization", ""))
         if not token:
             return ""
         tenant = self.resolve(token)
@@ -124,7 +130,8 @@ class Auth:
             tenant = authenticator.authenticate(token)
             if tenant is None:
                 continue
-            if (problem := tenant_problem(tenant)) is not None:
+            # Those that are served have been looked at before.
+            if tenant not in self._tenants and (problem := tenant_problem(tenant)) is not None:
                 raise NotAuthorized(f"the tenant's name {problem}")
             return tenant
         if self._private:

@@ -1,0 +1,137 @@
+"""A whole request and its whole answer, as the routes take and give them that have no stream.
+
+``Asked`` is all that a handler may know of a request, whichever way it came in. What an ``Answer`` looks
+like as bytes, plain and compressed, is worked out when first needed and kept with it, so that one that is
+handed out again and again costs nothing but its sending. Refuses to know connections.
+"""
+
+import gzip
+import http
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+GZIP_LEVEL = 1
+JSON = b"application/json; charset=utf-8"
+STATUS_LINES = {
+    one.value: b"HTTP/1.1 %d %b\r\n" % (one.value, one.phrase.encode()) for one in http.HTTPStatus
+}
+_MADE_AT_ONCE = 256
+
+Pairs = tuple[tuple[bytes, bytes], ...]
+
+
+class Asked:
+    """One request. Names in ``headers`` are lower-case; of a repeated one the first counts.
+
+    ``parameter`` is what stands in the path where its route has a hole. ``tenant`` is set by ``web.auth``.
+    """
+
+    __slots__ = (
+        "body",
+        "headers",
+        "id",
+        "method",
+        "parameter",
+        "path",
+        "query",
+        "raw_path",
+        "scheme",
+        "server",
+        "tenant",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Mapping[str, str],
+        *,
+        scheme: str = "http",
+        server: tuple[str, int | None] | None = None,
+        raw_path: bytes | None = None,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.scheme = scheme
+        self.server = server
+        self.raw_path = path.encode() if raw_path is None else raw_path
+        self.body = b""
+        self.id = ""
+        self.parameter = ""
+        self.tenant = ""
+
+    def host(self) -> str:
+        """What the client calls this server."""
+        return self.headers.get("host") or "{}:{}".format(*(self.server or ("localhost", 0)))
+
+
+class Answer:
+    """What is sent back. ``headers`` are those beside type, length and coding."""
+
+    __slots__ = ("_forms", "body", "headers", "kind", "status")
+
+    def __init__(self, body: bytes = b"", status: int = 200, headers: Pairs = (), kind: bytes = JSON) -> None:
+        self.status = status
+        self.body = body
+        self.headers = headers
+        self.kind = kind
+        self._forms: dict[tuple[bool, bool], Form] = {}
+
+    def form(self, *, may_vary: bool, packed: bool) -> "Form":
+        """As it is sent. ``may_vary``: it could be compressed for others; ``packed``: it is for this one."""
+        key = (may_vary, packed)
+        found = self._forms.get(key)
+        if found is None:
+            found = self._forms[key] = self._formed(may_vary, packed and bool(self.body))
+        return found
+
+    def _formed(self, may_vary: bool, packed: bool) -> "Form":
+        body = gzip.compress(self.body, GZIP_LEVEL, mtime=0) if packed else self.body
+        made = [(b"content-type", self.kind), (b"content-length", b"%d" % len(body)), *self.headers]
+        if may_vary:
+            made.append((b"vary", b"Accept-Encoding"))
+        if packed:
+            made.append((b"content-encoding", b"gzip"))
+        return Form(self.status, tuple(made), body)
+
+
+class Form:
+    """An answer's header and body; ``head`` is the same as HTTP/1.1 has it, without the empty line."""
+
+    __slots__ = ("body", "head", "pairs")
+
+    def __init__(self, status: int, pairs: Pairs, body: bytes) -> None:
+        self.pairs = pairs
+        self.body = body
+        self.head = STATUS_LINES[status] + lines(pairs)
+
+
+def lines(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Header fields as HTTP/1.1 has them."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in pairs])
+
+
+def json_answer(value: Any, status: int = 200, headers: Pairs = ()) -> Answer:
+    """An answer whose body is ``value`` as JSON, or no body for None; bytes are JSON already."""
+    body = b"" if value is None else value if isinstance(value, bytes) else msgspec.json.encode(value)
+    return Answer(body, status, headers)
+
+
+def pairs(query: bytes) -> list[tuple[str, str]]:
+    """The parameters in a query string, in the order in which they were sent."""
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True) if query else []
+
+
+def request_ids() -> Iterator[str]:
+    """Ids for requests that bring none, 32 hex digits each. They tell nobody how many others there were."""
+    while True:
+        made = secrets.token_hex(16 * _MADE_AT_ONCE)
+        for start in range(0, len(made), 32):
+            yield made[start : start + 32]
