@@ -256,8 +256,8 @@ class RegistryStoreSuite:
         assert lease.shown().extension is msgspec.UNSET
         assert b"hostName" not in lease.json()
         assert all(
-            change.instance is not None and change.instance.extension is msgspec.UNSET
-            for change in await changes(store, "t")
+            one is not None and one.extension is msgspec.UNSET
+            for one in [change.shown() for change in await changes(store, "t")]
         )
 
     async def test_what_is_gone_is_told_with_what_it_was(self, kit: Kit) -> None:

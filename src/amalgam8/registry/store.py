@@ -16,7 +16,7 @@ from amalgam8.registry.view import View
 What = Literal["registered", "changed", "renewed", "removed", "expired", "frozen", "thawed"]
 
 
-class Happened(msgspec.Struct, frozen=True):
+class Happened(msgspec.Struct, frozen=True, gc=False):
     """One thing that happened to a lease; for logs, metrics and the history. ``renewed`` is no change.
 
     ``frozen`` and ``thawed`` are about a tenant's expiry, and name no lease. ``status`` is what the lease has

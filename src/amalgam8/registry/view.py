@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 import msgspec
 
 from amalgam8.model.instance import Instance
-from amalgam8.registry.lease import NEVER, Lease
+from amalgam8.registry.lease import NEVER, Lease, Stands, shown
 from amalgam8.registry.query import InstanceQuery
 from amalgam8.runtime.feed import Feed
 from amalgam8.web.exchange import Answer
@@ -18,10 +18,11 @@ ANSWERS_KEPT = 16
 """Of each service: one for each question that is asked about it."""
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, gc=False):
     """One change of one instance: what it is now, or None once it is gone.
 
-    ``last`` is what one that is gone was; ``new`` says that it was not there before.
+    ``last`` is what one that is gone was; ``new`` says that it was not there before; ``heard`` is when it was
+    last heard of (Unix s).
     """
 
     service: str
@@ -29,16 +30,22 @@ class Change(msgspec.Struct, frozen=True):
     instance: Instance | None
     last: Instance | None = None
     new: bool = False
+    heard: float = 0.0
+
+    def shown(self) -> Instance | None:
+        """What it is now, as everybody sees it. Not made before somebody watches."""
+        return None if self.instance is None else shown(self.instance, self.heard)
 
 
 class Shelf:
     """The leases of one service. ``kept`` are answers made of them, thrown away as one of them changes."""
 
-    __slots__ = ("by_id", "kept")
+    __slots__ = ("alone", "by_id", "kept")
 
     def __init__(self) -> None:
         self.by_id: dict[str, Lease] = {}
         self.kept: dict[object, Answer] = {}
+        self.alone: tuple[Stands, ...] = (self,)
 
     def __iter__(self) -> Iterator[Lease]:
         return iter(self.by_id.values())
@@ -114,7 +121,7 @@ class View:
         lease.stands_on(shelf)
         shelf.touched()
         (self._resting.add if lease.lapses == NEVER else self._resting.discard)(instance.id)
-        change = Change(instance.service_name, instance.id, lease.shown(), new=new)
+        change = Change(instance.service_name, instance.id, instance, new=new, heard=lease.heard)
         self.feed.append(self.feed.revision + 1, change)
 
     def drop(self, lease: Lease) -> None:

@@ -22,7 +22,7 @@ from amalgam8.model.errors import A8Error, BodyTooLarge
 from amalgam8.runtime.logs import Log
 from amalgam8.web.errors import CODES, ErrorStyle, status_of
 from amalgam8.web.exchange import Answer, Asked, Pairs, json_answer, request_ids
-from amalgam8.web.plain import Found, PlainRoute, PlainTable
+from amalgam8.web.plain import Found, Handler, PlainRoute, PlainTable
 from amalgam8.web.sending import Sender, wants_gzip
 from amalgam8.web.tls import is_secure
 
@@ -41,7 +41,7 @@ _CHALLENGES = {
 _log = Log("web")
 
 
-class Served(msgspec.Struct, frozen=True):
+class Served(msgspec.Struct, frozen=True, gc=False):
     """One answered request, for metrics; ``route`` is the path of the table, never the path asked for.
 
     ``tenant`` is empty where the request was refused before, or has none.
@@ -83,7 +83,7 @@ class Api:
         self._larger_bodies = larger_bodies or {}
         self._id_header = id_headers[0].lower()
         self._id_headers = tuple(header.encode() for header in id_headers)
-        self._id_lines = b"".join(header + b": %(id)b\r\n" for header in self._id_headers)
+        self._id_lines = b"".join(header + b": %b\r\n" for header in self._id_headers)
         self._ids = request_ids()
         self._compress = compress
         self._https_only = https_only
@@ -108,7 +108,7 @@ class Api:
                 await sender.whole(_moved(asked))
             elif found is not None:
                 asked.body = await self._body(asked, receive)
-                await sender.whole(await self._handled(found, asked))
+                await sender.whole(await self._handler(found, asked)(asked))
             else:
                 await self._framework(scope, asked, receive, sender)
         except _ClientGone:
@@ -135,20 +135,21 @@ class Api:
         started = time.perf_counter()
         self._name(asked)
         try:
-            reply = _moved(asked) if self._must_move(asked) else _driven(self._handled(found, asked))
+            reply = _moved(asked) if self._must_move(asked) else _driven(self._handler(found, asked)(asked))
         except Exception as error:
             reply = self._refusal(error, asked)
         form = reply.form(may_vary=self._compress, packed=self._packs(asked))
         if self._served is not None:
             seconds = time.perf_counter() - started
             self._served(Served(asked.method, found[0].path, reply.status, seconds, asked.tenant))
-        return form.head + self._id_lines % {b"id": asked.id.encode()}, form.body
+        return form.head + self._id_lines % ((asked.id.encode(),) * len(self._id_headers)), form.body
 
-    async def _handled(self, found: Found, asked: Asked) -> Answer:
+    def _handler(self, found: Found, asked: Asked) -> Handler:
+        """Who answers, once it is known that he can."""
         if asked.body and not self._is_readable(asked):
             raise HTTPException(415)
         route, asked.parameter = found
-        return await route.handler(asked)
+        return route.handler
 
     async def _framework(self, scope: Scope, asked: Asked, receive: Receive, sender: Sender) -> None:
         """Hand the request to Starlette's routes."""

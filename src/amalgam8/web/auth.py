@@ -145,7 +145,7 @@ def bearer(authorization: str) -> str:
     Raises:
         MalformedAuthorization: not ``Bearer <token>``.
     """
-    if not authorization.strip():
+    if not authorization or not authorization.strip():
         return ""
     scheme, *rest = authorization.split()
     if scheme not in ("Bearer", "bearer") or len(rest) != 1:

@@ -5,6 +5,7 @@ like as bytes, plain and compressed, is worked out when first needed and kept wi
 handed out again and again costs nothing but its sending. Refuses to know connections.
 """
 
+import functools
 import gzip
 import http
 import secrets
@@ -73,44 +74,60 @@ class Asked:
 
 
 class Answer:
-    """What is sent back. ``headers`` are those beside type, length and coding."""
+    """What is sent back. ``headers`` are those beside type, length and coding.
 
-    __slots__ = ("_forms", "body", "headers", "kind", "status")
+    It is of one application, which compresses or does not: its forms are kept.
+    """
+
+    __slots__ = ("_packed", "_whole", "body", "headers", "kind", "status")
 
     def __init__(self, body: bytes = b"", status: int = 200, headers: Pairs = (), kind: bytes = JSON) -> None:
         self.status = status
         self.body = body
         self.headers = headers
         self.kind = kind
-        self._forms: dict[tuple[bool, bool], Form] = {}
+        self._whole: Form | None = None
+        self._packed: Form | None = None
 
     def form(self, *, may_vary: bool, packed: bool) -> "Form":
         """As it is sent. ``may_vary``: it could be compressed for others; ``packed``: it is for this one."""
-        key = (may_vary, packed)
-        found = self._forms.get(key)
-        if found is None:
-            found = self._forms[key] = self._formed(may_vary, packed and bool(self.body))
-        return found
-
-    def _formed(self, may_vary: bool, packed: bool) -> "Form":
-        body = gzip.compress(self.body, GZIP_LEVEL, mtime=0) if packed else self.body
-        made = [(b"content-type", self.kind), (b"content-length", b"%d" % len(body)), *self.headers]
-        if may_vary:
-            made.append((b"vary", b"Accept-Encoding"))
-        if packed:
-            made.append((b"content-encoding", b"gzip"))
-        return Form(self.status, tuple(made), body)
+        if packed and self.body:
+            if self._packed is None:
+                body = gzip.compress(self.body, GZIP_LEVEL, mtime=0)
+                self._packed = Form(self, body, _fixed(self.kind, may_vary, packed=True))
+            return self._packed
+        if self._whole is None:
+            self._whole = Form(self, self.body, _fixed(self.kind, may_vary, packed=False))
+        return self._whole
 
 
 class Form:
-    """An answer's header and body; ``head`` is the same as HTTP/1.1 has it, without the empty line."""
+    """An answer's header and body. ``fixed`` are fields, and the same as HTTP/1.1 has them."""
 
-    __slots__ = ("body", "head", "pairs")
+    __slots__ = ("_fixed", "_headers", "body", "head")
 
-    def __init__(self, status: int, pairs: Pairs, body: bytes) -> None:
-        self.pairs = pairs
+    def __init__(self, answer: Answer, body: bytes, fixed: tuple[Pairs, bytes]) -> None:
+        self._fixed = fixed
+        self._headers = answer.headers
         self.body = body
-        self.head = STATUS_LINES[status] + lines(pairs)
+        self.head = b"%b%bcontent-length: %d\r\n" % (STATUS_LINES[answer.status], fixed[1], len(body))
+        """The status line and the header, without the empty line at its end."""
+        if answer.headers:
+            self.head += lines(answer.headers)
+
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """The header, field by field."""
+        return [*self._fixed[0], (b"content-length", b"%d" % len(self.body)), *self._headers]
+
+
+@functools.lru_cache(maxsize=64)
+def _fixed(kind: bytes, may_vary: bool, *, packed: bool) -> tuple[Pairs, bytes]:
+    made = [(b"content-type", kind)]
+    if may_vary:
+        made.append((b"vary", b"Accept-Encoding"))
+    if packed:
+        made.append((b"content-encoding", b"gzip"))
+    return tuple(made), lines(made)
 
 
 def lines(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -4,7 +4,8 @@ A table of them finds the route of a method and path as Starlette's router would
 path may have one hole. Refuses holes that span a slash.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route, compile_path
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from amalgam8.web.exchange import Answer, Asked
 
-Handler = Callable[[Asked], Awaitable[Answer]]
+Handler = Callable[[Asked], Coroutine[Any, Any, Answer]]
 
 
 class PlainRoute(BaseRoute):

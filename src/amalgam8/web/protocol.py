@@ -7,7 +7,6 @@ comes, unless an earlier one is unanswered or unread. All else is uvicorn's. Ref
 """
 
 import asyncio
-import enum
 import math
 from typing import Any, Protocol
 
@@ -35,12 +34,8 @@ class AnswersAtOnce(Protocol):
         """Head, without its empty line, and body."""
 
 
-class Stage(enum.Enum):
-    """Which part of a request is expected next."""
-
-    NONE = "between requests"
-    HEAD = "head"
-    BODY = "body"
+NONE, HEAD, BODY = range(3)
+"""Which part of a request is expected next; NONE: a client is between two requests."""
 
 
 class PatientHttp(HttpToolsProtocol):
@@ -49,7 +44,7 @@ class PatientHttp(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _head_bytes = 0
-    _stage = Stage.HEAD
+    _stage = HEAD
     _heard = 0.0
 
     def __init__(self, *arguments: Any, quick: AnswersAtOnce | None = None, **named: Any) -> None:
@@ -98,8 +93,8 @@ class PatientHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
-        if self._stage is not Stage.BODY:
-            self._stage = Stage.HEAD
+        if self._stage is not BODY:
+            self._stage = HEAD
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT + len(data):
                 self._cut(431, f"the head is larger than the limit of {HEAD_LIMIT} bytes")
@@ -112,14 +107,14 @@ class PatientHttp(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
             return
         # Most requests come in one piece, and no clock was ever set for them.
-        if self._stage is Stage.NONE:
+        if self._stage is NONE:
             if self.timeout_keep_alive_task is None and not self._is_busy():
                 self._close_when_idle(self.timeout_keep_alive)
         elif self._deadline is None:
-            self._expect_within(HEAD_WITHIN if self._stage is Stage.HEAD else BODY_WITHIN)
+            self._expect_within(HEAD_WITHIN if self._stage is HEAD else BODY_WITHIN)
 
     def on_message_begin(self) -> None:
-        self._stage = Stage.HEAD
+        self._stage = HEAD
         self.url = b""
         self.headers = []
 
@@ -127,8 +122,9 @@ class PatientHttp(HttpToolsProtocol):
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._stage, self._head_bytes = Stage.BODY, 0
-        self._expect_within(None)
+        self._stage, self._head_bytes = BODY, 0
+        if self._deadline is not None:
+            self._expect_within(None)
         if not self._takes():
             self._leave_to_uvicorn()
 
@@ -139,8 +135,9 @@ class PatientHttp(HttpToolsProtocol):
             self._asked.body += body
 
     def on_message_complete(self) -> None:
-        self._stage = Stage.NONE
-        self._expect_within(None)
+        self._stage = NONE
+        if self._deadline is not None:
+            self._expect_within(None)
         if self._asked is None:
             super().on_message_complete()
         else:
@@ -206,7 +203,7 @@ class PatientHttp(HttpToolsProtocol):
         """Close a connection that was idle for long enough; else look again when it may have been."""
         self.timeout_keep_alive_task = None
         left = self.timeout_keep_alive - (self.loop.time() - self._heard)
-        if self._stage is not Stage.NONE or self._is_busy():
+        if self._stage is not NONE or self._is_busy():
             self._close_when_idle(self.timeout_keep_alive)
         elif left > 0:
             self._close_when_idle(left)
@@ -235,7 +232,7 @@ class PatientHttp(HttpToolsProtocol):
 
     def _owes_an_answer(self) -> bool:
         """Whether the request that is cut can be told why: it has begun, and no answer is under way."""
-        if self._stage is not Stage.BODY:
+        if self._stage is not BODY:
             return self._head_bytes > 0 and not self._is_busy()
         if self._asked is not None:
             return True

@@ -51,7 +51,7 @@ class Sender:
     async def whole(self, answer: Answer) -> None:
         self.status = answer.status
         form = answer.form(may_vary=self._compress, packed=self._packed)
-        headers = [*form.pairs, *self._extra]
+        headers = [*form.pairs(), *self._extra]
         await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": form.body})
 
