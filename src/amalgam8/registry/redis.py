@@ -53,6 +53,8 @@ class RedisStore:
     still. ``freeze_limit``: seconds for which expiry may freeze; 0: it never does.
     """
 
+    waits = True
+
     def __init__(
         self,
         link: Link,
@@ -82,10 +84,6 @@ class RedisStore:
     def up(self) -> bool:
         """Whether writes are taken just now."""
         return self._link.up
-
-    @property
-    def waits(self) -> bool:
-        return True
 
     def tenants(self) -> Collection[str]:
         return self._mirrors.keys()
