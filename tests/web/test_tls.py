@@ -14,13 +14,17 @@ from amalgam8.clients.http import Http
 from amalgam8.clients.tls import client_context
 from amalgam8.model.errors import InvalidSetting, Unreachable
 from amalgam8.web import protocol
+from amalgam8.web.app import Api
+from amalgam8.web.errors import registry_style
 from amalgam8.web.serve import bind, serving
 from amalgam8.web.tls import is_secure, server_context
 from tests.controller.serving import running as controller
 from tests.registry.kit import running as registry
 from tests.registry.test_api import raw
 from tests.web.certificates import Files, made
-from tests.web.test_serve import APP, LARGE
+from tests.web.test_protocol import BODY_LIMIT, LARGE, table
+
+APP = Api(table(plain=True), style=registry_style, body_limit=BODY_LIMIT)
 
 
 @pytest.fixture(scope="module")
