@@ -50,7 +50,9 @@ class History:
             self.frozen.add(event.tenant)
         elif event.what == "thawed":
             self.frozen.discard(event.tenant)
-        kept = self._events.setdefault(event.tenant, deque(maxlen=KEPT))
+        kept = self._events.get(event.tenant)
+        if kept is None:
+            kept = self._events[event.tenant] = deque(maxlen=KEPT)
         kept.append((self._wall(), event))
 
     def events(self, tenant: str, service: str = "") -> list[Event]:

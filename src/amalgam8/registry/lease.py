@@ -138,7 +138,8 @@ class LapseQueue:
         due = lease.lapses if lease.late else lease.late_from
         if due >= lease.queued:
             return
-        self.drop(lease)
+        if lease.queued != NEVER:
+            self.drop(lease)
         lease.queued = due
         self._count += 1
         heapq.heappush(self._heap, (lease.queued, self._count, lease))

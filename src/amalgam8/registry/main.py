@@ -42,8 +42,9 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
 
         def observe(happened: Happened) -> None:
             metrics.happened(happened)
-            history.happened(happened)
-            log.happened(happened)
+            if happened.what != "renewed":  # of which there are too many to be read
+                history.happened(happened)
+                log.happened(happened)
 
         async with opened(
             settings.store,

@@ -5,6 +5,7 @@ names match in any case and unknown members are ignored. What an instance may be
 ``model.instance_check``; refuses what is no such document.
 """
 
+import sys
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -48,7 +49,7 @@ def read_registration(body: bytes, ttls: Ttls) -> Instance:
         raise InvalidInstance("endpoint is missing")
     instance = Instance(
         id=instance_id(service, endpoint),
-        service_name=service,
+        service_name=sys.intern(service),  # one text for all instances of a service
         endpoint=endpoint,
         ttl=ttls.clamp(ttl),
         status=status.upper() or "UP",

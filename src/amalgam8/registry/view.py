@@ -59,7 +59,8 @@ class Shelf:
 
     def touched(self) -> None:
         """One of the leases is not what it was, was renewed, has come or has gone."""
-        self.kept.clear()
+        if self.kept:
+            self.kept.clear()
 
 
 class View:
@@ -120,7 +121,10 @@ class View:
         shelf.by_id[instance.id] = lease
         lease.stands_on(shelf)
         shelf.touched()
-        (self._resting.add if lease.lapses == NEVER else self._resting.discard)(instance.id)
+        if lease.lapses == NEVER:
+            self._resting.add(instance.id)
+        elif self._resting:
+            self._resting.discard(instance.id)
         change = Change(instance.service_name, instance.id, instance, new=new, heard=lease.heard)
         self.feed.append(self.feed.revision + 1, change)
 

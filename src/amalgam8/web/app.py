@@ -135,10 +135,14 @@ class Api:
         started = time.perf_counter()
         self._name(asked)
         try:
-            reply = _moved(asked) if self._must_move(asked) else _driven(self._handler(found, asked)(asked))
+            if self._https_only and self._must_move(asked):
+                reply = _moved(asked)
+            else:
+                reply = _driven(self._handler(found, asked)(asked))
         except Exception as error:
             reply = self._refusal(error, asked)
-        form = reply.form(may_vary=self._compress, packed=self._packs(asked))
+        packed = "accept-encoding" in asked.headers and self._packs(asked)
+        form = reply.form(may_vary=self._compress, packed=packed)
         if self._served is not None:
             seconds = time.perf_counter() - started
             self._served(Served(asked.method, found[0].path, reply.status, seconds, asked.tenant))
@@ -164,12 +168,10 @@ class Api:
         asked.id = given if given is not None and _PRINTABLE.fullmatch(given) else next(self._ids)
 
     def _packs(self, asked: Asked) -> bool:
-        return self._compress and "accept-encoding" in asked.headers and wants_gzip(asked.headers)
+        return self._compress and wants_gzip(asked.headers)
 
     def _must_move(self, asked: Asked) -> bool:
-        if not self._https_only or not asked.path.startswith(self._https_only):
-            return False
-        return not is_secure(asked.scheme, asked.headers)
+        return asked.path.startswith(self._https_only) and not is_secure(asked.scheme, asked.headers)
 
     def _id_pairs(self, asked: Asked) -> Pairs:
         return tuple((header, asked.id.encode()) for header in self._id_headers)
@@ -256,7 +258,7 @@ def _asked(scope: Scope) -> Asked:
         headers,
         scheme=scope["scheme"],
         server=scope["server"],
-        raw_path=scope.get("raw_path"),
+        raw_path=scope.get("raw_path") or b"",
     )
 
 
@@ -274,7 +276,7 @@ def _driven(handled: Coroutine[Any, Any, Answer]) -> Answer:
 def _moved(asked: Asked) -> Answer:
     """To the same place by https."""
     query = b"?" + asked.query if asked.query else b""
-    location = f"https://{asked.host()}{(asked.raw_path + query).decode('latin-1')}"
+    location = f"https://{asked.host()}{((asked.raw_path or asked.path.encode()) + query).decode('latin-1')}"
     return Answer(b"", 301, ((b"location", location.encode("latin-1")),))
 
 

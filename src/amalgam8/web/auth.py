@@ -71,7 +71,7 @@ class Auth:
         self._chain = tuple(chain) or (Open(),)
         self._private = any(not isinstance(one, Open) for one in self._chain)
         self._limit = tenants_limit
-        self._tenants: set[str] = set()
+        self._tenants: set[str] = set() if self._private else {DEFAULT}
 
     def tenant_of(self, request: Request, token: str = "") -> str:
         """The tenant that the request is for; remembered in ``request.state.tenant``.
@@ -90,8 +90,11 @@ class Auth:
 
     def whose(self, asked: Asked) -> str:
         """``tenant_of`` for what is asked of a plain route; remembered in ``asked.tenant``."""
-        asked.tenant = tenant = self.tenant(asked.headers)
-        return tenant
+        if self._private or "authorization" in asked.headers:
+            asked.tenant = self.tenant(asked.headers)
+        else:
+            asked.tenant = DEFAULT  # as ``Open`` says, and nobody else is there to be asked
+        return asked.tenant
 
     def tenant(self, headers: Mapping[str, str], token: str = "") -> str:
         """The same from headers alone, whose names are lower-case or match in any case."""

@@ -9,7 +9,7 @@ import functools
 import gzip
 import http
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -21,84 +21,58 @@ STATUS_LINES = {
     one.value: b"HTTP/1.1 %d %b\r\n" % (one.value, one.phrase.encode()) for one in http.HTTPStatus
 }
 _MADE_AT_ONCE = 256
+_encode = msgspec.json.Encoder().encode
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 
 
-class Asked:
+class Asked(msgspec.Struct, gc=False, eq=False):
     """One request. Names in ``headers`` are lower-case; of a repeated one the first counts.
 
-    ``parameter`` is what stands in the path where its route has a hole. ``tenant`` is set by ``web.auth``.
+    ``raw_path`` is the path as it was sent, where that is not ``path``. ``parameter`` is what stands in the
+    path where its route has a hole. ``tenant`` is set by ``web.auth``.
     """
 
-    __slots__ = (
-        "body",
-        "headers",
-        "id",
-        "method",
-        "parameter",
-        "path",
-        "query",
-        "raw_path",
-        "scheme",
-        "server",
-        "tenant",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        query: bytes,
-        headers: Mapping[str, str],
-        *,
-        scheme: str = "http",
-        server: tuple[str, int | None] | None = None,
-        raw_path: bytes | None = None,
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.query = query
-        self.headers = headers
-        self.scheme = scheme
-        self.server = server
-        self.raw_path = path.encode() if raw_path is None else raw_path
-        self.body = b""
-        self.id = ""
-        self.parameter = ""
-        self.tenant = ""
+    method: str
+    path: str
+    query: bytes
+    headers: dict[str, str]
+    scheme: str = "http"
+    server: tuple[str, int | None] | None = None
+    raw_path: bytes = b""
+    body: bytes = b""
+    id: str = ""
+    parameter: str = ""
+    tenant: str = ""
 
     def host(self) -> str:
         """What the client calls this server."""
         return self.headers.get("host") or "{}:{}".format(*(self.server or ("localhost", 0)))
 
 
-class Answer:
+class Answer(msgspec.Struct, eq=False):
     """What is sent back. ``headers`` are those beside type, length and coding.
 
     It is of one application, which compresses or does not: its forms are kept.
     """
 
-    __slots__ = ("_packed", "_whole", "body", "headers", "kind", "status")
-
-    def __init__(self, body: bytes = b"", status: int = 200, headers: Pairs = (), kind: bytes = JSON) -> None:
-        self.status = status
-        self.body = body
-        self.headers = headers
-        self.kind = kind
-        self._whole: Form | None = None
-        self._packed: Form | None = None
+    body: bytes = b""
+    status: int = 200
+    headers: Pairs = ()
+    kind: bytes = JSON
+    whole: "Form | None" = None
+    packed: "Form | None" = None
 
     def form(self, *, may_vary: bool, packed: bool) -> "Form":
         """As it is sent. ``may_vary``: it could be compressed for others; ``packed``: it is for this one."""
         if packed and self.body:
-            if self._packed is None:
+            if self.packed is None:
                 body = gzip.compress(self.body, GZIP_LEVEL, mtime=0)
-                self._packed = Form(self, body, _fixed(self.kind, may_vary, packed=True))
-            return self._packed
-        if self._whole is None:
-            self._whole = Form(self, self.body, _fixed(self.kind, may_vary, packed=False))
-        return self._whole
+                self.packed = Form(self, body, _fixed(self.kind, may_vary, packed=True))
+            return self.packed
+        if self.whole is None:
+            self.whole = Form(self, self.body, _fixed(self.kind, may_vary, packed=False))
+        return self.whole
 
 
 class Form:
@@ -137,7 +111,7 @@ def lines(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def json_answer(value: Any, status: int = 200, headers: Pairs = ()) -> Answer:
     """An answer whose body is ``value`` as JSON, or no body for None; bytes are JSON already."""
-    body = b"" if value is None else value if isinstance(value, bytes) else msgspec.json.encode(value)
+    body = b"" if value is None else value if isinstance(value, bytes) else _encode(value)
     return Answer(body, status, headers)
 
 

@@ -167,7 +167,7 @@ class PatientHttp(HttpToolsProtocol):
         self._found = self._quick.at_once(method, place, int(headers.get("content-length", 0)))
         if self._found is None:
             return False
-        self._asked = Asked(method, place, query, headers, server=self.server)
+        self._asked = Asked(method, place, query, headers, "http", self.server)
         return True
 
     def _answer(self) -> None:
