@@ -332,3 +332,40 @@ async def test_only_what_does_not_wait_is_answered_without_a_task() -> None:
         await ask(reader, writer, b"GET /" + HEADER + b"\r\n")
         await ask(reader, writer, b"PUT /" + HEADER + b"Content-Length: 0\r\n\r\n")
     assert tasks == [False, True]
+
+
+async def test_a_request_that_has_begun_is_answered_when_the_server_ends(
+    app: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "BODY_WITHIN", 10)
+    async with serving(app, bind("127.0.0.1", 0, "port")) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        await ask(reader, writer, b"GET /" + HEADER + b"\r\n")
+        writer.write(b"POST /" + HEADER + JSON + b"Content-Length: 2\r\n\r\n[")
+        others_reader, other = await asyncio.open_connection("127.0.0.1", port)
+        await ask(others_reader, other, b"GET /" + HEADER + b"\r\n")  # so that the half was heard
+        other.close()
+        asyncio.get_running_loop().call_later(0.2, writer.write, b"]")
+    async with asyncio.timeout(10):
+        assert (await receive(reader))[1] == b"[]"
+        assert await reader.read() == b""
+    writer.close()
+
+
+async def test_others_have_their_turn_between_the_requests_of_one_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "IN_A_ROW", 3)
+    tasks: list[bool] = []
+
+    async def look(_asked: Asked) -> Answer:
+        tasks.append(asyncio.current_task() is not None)
+        return json_answer(None)
+
+    app = Api([PlainRoute("/", look)], style=registry_style, body_limit=10)
+    async with connected(app) as (reader, writer):
+        writer.write((b"GET /" + HEADER + b"\r\n") * 5)
+        for _ in range(5):
+            await receive(reader)
+        await ask(reader, writer, b"GET /" + HEADER + b"\r\n")
+    assert tasks == [False, False, False, True, True, False]

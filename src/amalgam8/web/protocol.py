@@ -20,6 +20,9 @@ HEAD_WITHIN = 10.0
 BODY_WITHIN = 20.0
 HEAD_LIMIT = 64 * 1024
 UNREAD_FOR = 30.0
+IN_A_ROW = 64
+"""Requests of one client that are answered at once, before others have their turn."""
+
 LONGER = frozenset({"transfer-encoding", "expect", "upgrade"})
 """Headers of requests that are left to uvicorn."""
 
@@ -46,6 +49,8 @@ class PatientHttp(HttpToolsProtocol):
     _head_bytes = 0
     _stage = HEAD
     _heard = 0.0
+    _in_a_row = 0
+    _leaving = False
 
     def __init__(self, *arguments: Any, quick: AnswersAtOnce | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -93,7 +98,8 @@ class PatientHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.loop.time()
-        if self._stage is not BODY:
+        self._in_a_row = 0
+        if self._stage != BODY:
             self._stage = HEAD
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_LIMIT + len(data):
@@ -107,11 +113,11 @@ class PatientHttp(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
             return
         # Most requests come in one piece, and no clock was ever set for them.
-        if self._stage is NONE:
+        if self._stage == NONE:
             if self.timeout_keep_alive_task is None and not self._is_busy():
                 self._close_when_idle(self.timeout_keep_alive)
         elif self._deadline is None:
-            self._expect_within(HEAD_WITHIN if self._stage is HEAD else BODY_WITHIN)
+            self._expect_within(HEAD_WITHIN if self._stage == HEAD else BODY_WITHIN)
 
     def on_message_begin(self) -> None:
         self._stage = HEAD
@@ -154,6 +160,7 @@ class PatientHttp(HttpToolsProtocol):
             or not self.url.isascii()
             or self._is_busy()
             or self.flow.write_paused
+            or self._in_a_row >= IN_A_ROW
             or len(self.connections) >= (self.limit_concurrency or math.inf)
             or not self.parser.should_keep_alive()
             or self.parser.get_http_version() != "1.1"
@@ -178,9 +185,12 @@ class PatientHttp(HttpToolsProtocol):
         head, body = quick.answer(found, asked)
         state = self.server_state
         state.total_requests += 1
+        self._in_a_row += 1
         if self._always[0] is not state.default_headers:  # they are others each second: there is the date
             self._always = (state.default_headers, lines(state.default_headers) + b"\r\n")
         self.transport.write(b"%b%b%b" % (head, self._always[1], body))
+        if self._leaving:
+            self.transport.close()
 
     def _leave_to_uvicorn(self) -> None:
         """Let it begin with the request, as if it had heard of it from its first byte on."""
@@ -193,6 +203,13 @@ class PatientHttp(HttpToolsProtocol):
             self.scope["scheme"] = "https"
         super().on_headers_complete()
 
+    def shutdown(self) -> None:
+        """The server ends: answer what has begun, and take nothing more."""
+        if self._asked is None:
+            super().shutdown()
+        else:
+            self._leaving = True
+
     def _is_busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
@@ -203,7 +220,7 @@ class PatientHttp(HttpToolsProtocol):
         """Close a connection that was idle for long enough; else look again when it may have been."""
         self.timeout_keep_alive_task = None
         left = self.timeout_keep_alive - (self.loop.time() - self._heard)
-        if self._stage is not NONE or self._is_busy():
+        if self._stage != NONE or self._is_busy():
             self._close_when_idle(self.timeout_keep_alive)
         elif left > 0:
             self._close_when_idle(left)
@@ -232,7 +249,7 @@ class PatientHttp(HttpToolsProtocol):
 
     def _owes_an_answer(self) -> bool:
         """Whether the request that is cut can be told why: it has begun, and no answer is under way."""
-        if self._stage is not BODY:
+        if self._stage != BODY:
             return self._head_bytes > 0 and not self._is_busy()
         if self._asked is not None:
             return True
