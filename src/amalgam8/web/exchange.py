@@ -121,8 +121,12 @@ def pairs(query: bytes) -> list[tuple[str, str]]:
 
 
 def request_ids() -> Iterator[str]:
-    """Ids for requests that bring none, 32 hex digits each. They tell nobody how many others there were."""
+    """Ids for requests that bring none: random UUIDs, many made at a time.
+
+    A number that counts would be cheaper still, and tell each tenant how much the others ask.
+    """
     while True:
         made = secrets.token_hex(16 * _MADE_AT_ONCE)
         for start in range(0, len(made), 32):
-            yield made[start : start + 32]
+            one = made[start : start + 32]
+            yield f"{one[:8]}-{one[8:12]}-4{one[13:16]}-a{one[17:20]}-{one[20:]}"
