@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from benchmarks import asking, fleet, limits, propagation, registry, sidecar
+from benchmarks import asking, fleet, limits, propagation, registry, registry_scale, sidecar
 from benchmarks.figures import machine
 
 BENCHMARKS = {
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "limits": limits.run,
     "propagation": propagation.run,
     "registry": registry.run,
+    "registry-scale": registry_scale.run,
     "sidecar": sidecar.run,
 }
 

@@ -1,6 +1,7 @@
 """The yardstick: a bare ASGI application that answers the same bytes to everything, with a content length.
 
-Run as ``python -m benchmarks.bare PORT BYTES``; serves on uvicorn with uvloop and httptools until ended.
+Run as ``python -m benchmarks.bare PORT BYTES LOOP``; serves until ended on uvicorn with httptools, as
+``pip install uvicorn[standard]`` gives it with uvloop as the LOOP, or with ``asyncio``.
 """
 
 import sys
@@ -10,7 +11,7 @@ import uvicorn
 
 
 def main() -> None:
-    port, size = int(sys.argv[1]), int(sys.argv[2])
+    port, size, loop = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     body = b"x" * size
     headers = [(b"content-type", b"application/json"), (b"content-length", str(size).encode())]
 
@@ -24,7 +25,7 @@ def main() -> None:
         application,
         host="127.0.0.1",
         port=port,
-        loop="uvloop",
+        loop=loop,
         http="httptools",
         log_level="error",
         access_log=False,

@@ -29,3 +29,8 @@ def line(what: str, figure: float, aim: float, unit: str, *, at_most: bool = Tru
     met = figure <= aim if at_most else figure >= aim
     sign = "≤" if at_most else "≥"
     return f"{what:<58} {figure:>9.2f} {unit:<5} aim {sign} {aim:g} {unit}  {'met' if met else 'MISSED'}"
+
+
+def note(what: str, figure: float, unit: str) -> str:
+    """One printed figure without an aim."""
+    return f"{what:<58} {figure:>9.2f} {unit}"

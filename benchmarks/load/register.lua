@@ -5,6 +5,10 @@ local headers = { ["Content-Type"] = "application/json" }
 local body = '{"service_name":"svc%d","endpoint":{"type":"http","value":"10.%d.%d.%d:8080"},'
   .. '"ttl":600,"tags":["v1"],"metadata":{"zone":"a"}}'
 
+function init()
+  headers["Authorization"] = wrk.headers["Authorization"]
+end
+
 function request()
   at = at + 1
   local address = { network + math.floor(at / 65536) % 50, math.floor(at / 256) % 256, at % 256 }

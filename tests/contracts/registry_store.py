@@ -11,6 +11,7 @@ import pytest
 
 from amalgam8.model.errors import CapacityExceeded, InstanceGone, InvalidInstance
 from amalgam8.model.instance import Endpoint, Instance, instance_id
+from amalgam8.registry.preservation import LIMIT
 from amalgam8.registry.store import Happened, Store
 from amalgam8.registry.view import Change
 
@@ -20,7 +21,7 @@ class Kit(Protocol):
 
     happened: list[Happened]
 
-    def make(self, capacity: int = -1) -> Store: ...
+    def make(self, capacity: int = -1, *, freeze_limit: float = 0.0) -> Store: ...
 
     def advance(self, seconds: float) -> None: ...
 
@@ -44,6 +45,27 @@ async def changes(store: Store, tenant: str, after: int = 0) -> list[Change]:
         while feed.published < feed.revision:
             await feed.newer(feed.published)
     return feed.since(after)[1]
+
+
+async def silenced(kit: Kit, instances: int, silent: int, *, first_ttl: int = 30) -> tuple[Store, list[str]]:
+    """A store whose expiry is frozen, and its ids: the first ``silent`` have not renewed for long."""
+    store = kit.make(freeze_limit=LIMIT)
+    ids = []
+    for port in range(1, instances + 1):
+        one = instance(port=port, ttl=first_ttl if port == 1 else 30)
+        await store.register("t", one)
+        ids.append(one.id)
+    for _ in range(6):
+        kit.advance(10)
+        for identity in ids[silent:]:
+            await store.renew("t", identity)
+        assert await store.expire() == 0
+    return store, ids
+
+
+def turns(kit: Kit) -> list[str]:
+    """What was told of freezes."""
+    return [event.what for event in kit.happened if event.what in ("frozen", "thawed")]
 
 
 class RegistryStoreSuite:
@@ -256,8 +278,8 @@ class RegistryStoreSuite:
         assert lease.shown().extension is msgspec.UNSET
         assert b"hostName" not in lease.json()
         assert all(
-            change.instance is not None and change.instance.extension is msgspec.UNSET
-            for change in await changes(store, "t")
+            one is not None and one.extension is msgspec.UNSET
+            for one in [change.shown() for change in await changes(store, "t")]
         )
 
     async def test_what_is_gone_is_told_with_what_it_was(self, kit: Kit) -> None:
@@ -282,6 +304,84 @@ class RegistryStoreSuite:
         assert [change.instance is None for change in await changes(store, "u")] == [False]
         assert {event.tenant for event in kit.happened if event.what == "expired"} == {"t"}
         assert set(store.tenants()) == {"t", "u"}
+
+    @pytest.mark.parametrize(("instances", "silent"), [(6, 5), (100, 30)])
+    async def test_expiry_freezes_where_many_fall_silent(self, kit: Kit, instances: int, silent: int) -> None:
+        store, ids = await silenced(kit, instances, silent)
+        assert len(store.view("t")) == instances
+        assert store.view("t").feed.revision == instances, "watchers would see a removal"
+        assert turns(kit) == ["frozen"]
+        for identity in ids:
+            await store.renew("t", identity)
+        assert await store.expire() == 0
+        assert turns(kit) == ["frozen", "thawed"], "all are back, and nobody is waited for"
+        kit.advance(20)
+        for identity in ids[1:]:
+            await store.renew("t", identity)
+        kit.advance(10.5)
+        assert await store.expire() == 1, "expiry goes on"
+
+    async def test_who_does_not_come_back_with_the_others_has_a_third_of_a_ttl_more(self, kit: Kit) -> None:
+        store, ids = await silenced(kit, 100, 30)
+        for identity in ids[10:]:
+            await store.renew("t", identity)
+        assert await store.expire() == 0
+        kit.advance(9.5)
+        assert await store.expire() == 0
+        await store.renew("t", ids[0])
+        assert turns(kit) == ["frozen"]
+        kit.advance(1)
+        assert await store.expire() == 9
+        assert turns(kit) == ["frozen", "thawed"]
+        assert {lease.instance.id for lease in store.view("t")} == {ids[0], *ids[10:]}
+
+    async def test_the_longest_ttl_of_those_that_were_held_decides(self, kit: Kit) -> None:
+        store, ids = await silenced(kit, 100, 30, first_ttl=45)
+        for identity in ids[10:]:
+            await store.renew("t", identity)
+        assert await store.expire() == 0
+        kit.advance(14.5)
+        assert await store.expire() == 0
+        kit.advance(1)
+        assert await store.expire() == 10
+
+    async def test_a_calm_that_does_not_last_ends_no_freeze(self, kit: Kit) -> None:
+        store, ids = await silenced(kit, 100, 30)
+        for identity in ids[10:]:
+            await store.renew("t", identity)
+        assert await store.expire() == 0
+        kit.advance(21)  # all are late, and nobody came
+        assert await store.expire() == 0
+        for identity in ids[10:]:
+            await store.renew("t", identity)
+        assert await store.expire() == 0
+        kit.advance(9.5)
+        assert await store.expire() == 0
+        assert turns(kit) == ["frozen"]
+        kit.advance(1)
+        assert await store.expire() == 10
+
+    async def test_a_freeze_that_runs_out_lets_all_go_and_starts_no_other(self, kit: Kit) -> None:
+        store, ids = await silenced(kit, 100, 30)
+        for _ in range(60):
+            kit.advance(10)
+            for identity in ids[30:]:
+                await store.renew("t", identity)
+            if await store.expire():
+                break
+        assert {lease.instance.id for lease in store.view("t")} == set(ids[30:])
+        assert turns(kit) == ["frozen", "thawed"]
+        kit.advance(10)
+        assert await store.expire() == 0
+        assert turns(kit) == ["frozen", "thawed"]
+
+    async def test_few_expire_on_time(self, kit: Kit) -> None:
+        store = kit.make(freeze_limit=LIMIT)
+        for port in range(1, 5):
+            await store.register("t", instance(port=port))
+        kit.advance(30.25)
+        assert await store.expire() == 4
+        assert turns(kit) == []
 
     async def test_another_memory_is_another_epoch(self, kit: Kit) -> None:
         one = kit.make()

@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+from starlette.types import Receive, Scope, Send
+
 from amalgam8.clients.http import Answer, Http
 from amalgam8.clients.registry import RegistryClient
 from amalgam8.registry.api import Registry
@@ -28,7 +30,7 @@ class MemoryKit:
         self.happened: list[Happened] = []
         self.history = History(lambda: JUST_NOW + self.now)
 
-    def make(self, capacity: int = -1, freeze_limit: float = 0) -> MemoryStore:
+    def make(self, capacity: int = -1, *, freeze_limit: float = 0) -> MemoryStore:
         return MemoryStore(
             capacity=capacity,
             freeze_limit=freeze_limit,
@@ -81,10 +83,11 @@ async def running(
     token: str = "",
     require_https: bool = False,
     freeze_limit: float = 0,
+    at_once: bool = True,
 ) -> AsyncIterator[Running]:
-    """Serve a registry inside the block."""
+    """Serve a registry inside the block. Not ``at_once``: every request goes by ASGI."""
     kit = MemoryKit()
-    store = kit.make(capacity, freeze_limit)
+    store = kit.make(capacity, freeze_limit=freeze_limit)
     watchers = Watchers(store, watchers_limit)
     metrics = Metrics()
     metrics.watch(store, watchers, tuple, kit.history)
@@ -92,7 +95,11 @@ async def running(
         store, ttls or Ttls(), watchers, metrics, auth or Auth(), history=kit.history, clock=lambda: kit.now
     )
     app = registry.application(require_https=require_https)
-    async with serving(app, bind("127.0.0.1", port, "api_port")) as bound:
+
+    async def by_asgi(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
+    async with serving(app if at_once else by_asgi, bind("127.0.0.1", port, "api_port")) as bound:
         http = Http(f"http://127.0.0.1:{bound}", token, timeout=10)
         try:
             yield Running(bound, http, kit, store, watchers, app)

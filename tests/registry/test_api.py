@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from amalgam8.clients.http import Answer
+from amalgam8.web.auth import Auth, Trusted
 from tests.registry.kit import Running, running
 
 TABLE = yaml.safe_load((Path(__file__).parent / "contract.yaml").read_text())
@@ -18,9 +19,10 @@ REGISTRATIONS: dict[str, Any] = TABLE["registrations"]
 ONE = REGISTRATIONS["a"]
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "by ASGI"])
 @pytest.mark.parametrize("case", TABLE["cases"], ids=lambda case: case["name"])
-async def test_the_contract(case: dict[str, Any]) -> None:
-    async with running(capacity=case.get("capacity", -1)) as registry:
+async def test_the_contract(case: dict[str, Any], at_once: bool) -> None:
+    async with running(capacity=case.get("capacity", -1), at_once=at_once) as registry:
         ids = {}
         for name in case.get("given", ()):
             answer = await registry.ask("POST", "/api/v1/instances", REGISTRATIONS[name])
@@ -181,6 +183,55 @@ async def test_uptime_tells_what_it_is_and_how_much_there_is() -> None:
     assert properties["uptime"] == "59s"
     assert (properties["instances"], properties["revision"]) == (1, 1)
     assert properties["build_goversion"].startswith("python3")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["services/reviews", "instances?service_name=reviews", "instances?service_name=reviews&fields=ttl,tags"],
+)
+async def test_what_was_answered_before_is_never_answered_again_once_it_is_untrue(path: str) -> None:
+    async with running() as registry:
+
+        async def ids() -> list[str]:
+            answers = [await registry.ask("GET", f"/api/v1/{path}") for _ in range(2)]
+            if answers[0].status == 200:
+                assert answers[0].body == answers[1].body
+            seen.append(answers[0].body)
+            return sorted(one["id"] for one in answers[0].json().get("instances", ()))
+
+        seen: list[bytes] = []
+        a, b = [
+            (await registry.ask("POST", "/api/v1/instances", {**ONE, "endpoint": at})).json()["id"]
+            for at in ({"type": "http", "value": f"10.0.0.1:{port}"} for port in (1, 2))
+        ]
+        assert await ids() == sorted((a, b))
+        await registry.pass_time(10)
+        await registry.ask("PUT", f"/api/v1/instances/{a}/heartbeat")
+        assert await ids() == sorted((a, b))
+        await registry.ask("PUT", "/api/v1/heartbeats", {"ids": [b]})
+        await ids()
+        again = {**ONE, "endpoint": {"type": "http", "value": "10.0.0.1:1"}, "tags": ["v9"], "ttl": 60}
+        await registry.ask("POST", "/api/v1/instances", again)
+        assert await ids() == sorted((a, b))
+        assert b"v9" in seen[-1]
+        await registry.ask("DELETE", f"/api/v1/instances/{b}")
+        assert await ids() == [a]
+        await registry.pass_time(61)
+        assert await ids() == []
+        shows_heartbeats = "fields" not in path
+        assert len(set(seen)) == (6 if shows_heartbeats else 4)
+
+
+async def test_another_tenants_answer_is_not_kept_for_this_one() -> None:
+    async with running(auth=Auth([Trusted(admin=False)])) as registry:
+        for tenant in ("a", "b"):
+            who = {"Authorization": f"Bearer {tenant}"}
+            await registry.ask("POST", "/api/v1/instances", {**ONE, "metadata": tenant}, who)
+        for tenant in ("a", "b", "a"):
+            who = {"Authorization": f"Bearer {tenant}"}
+            for path in ("services/reviews", "instances?service_name=reviews"):
+                found = (await registry.ask("GET", f"/api/v1/{path}", headers=who)).json()["instances"]
+                assert [one["metadata"] for one in found] == [tenant]
 
 
 async def test_requests_at_once_are_all_answered() -> None:

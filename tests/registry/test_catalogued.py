@@ -25,8 +25,8 @@ class Silent:
 class CataloguedKit(MemoryKit):
     """Makes stores with one catalogue, which ``tell`` fills."""
 
-    def make(self, capacity: int = -1) -> Store:  # type: ignore[override]
-        store = CataloguedStore(super().make(capacity), [Silent()])
+    def make(self, capacity: int = -1, *, freeze_limit: float = 0) -> Store:  # type: ignore[override]
+        store = CataloguedStore(super().make(capacity, freeze_limit=freeze_limit), [Silent()])
         self.catalogs = store.catalogs
         return store
 

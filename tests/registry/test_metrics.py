@@ -1,5 +1,6 @@
 import re
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from amalgam8.catalogs.following import State
@@ -72,8 +73,34 @@ def test_two_registries_do_not_share_counters() -> None:
 def test_a_streams_length_is_no_latency() -> None:
     metrics = Metrics()
     metrics.served(Served("GET", WATCH_ROUTE, 200, 3600.0, "t"))
-    name = "a8_registry_request_seconds_sum"
-    assert shown(metrics)[name, (("method", "GET"), ("route", WATCH_ROUTE), ("tenant", "t"))] == 0
+    assert {name for name, labels in shown(metrics) if ("route", WATCH_ROUTE) in labels} == {
+        "a8_registry_requests_total"
+    }
+
+
+def test_the_buckets_of_a_histogram_add_up() -> None:
+    metrics = Metrics()
+    for seconds in (0.0001, 0.0005, 0.003, 60.0):
+        metrics.served(Served("GET", "/", 200, seconds, "t"))
+    metrics.served(Served("GET", "/", 404, 0.003, "t"))
+    found = shown(metrics)
+    labels = (("method", "GET"), ("route", "/"), ("tenant", "t"))
+    counts = {
+        dict(given)["le"]: count
+        for (name, given), count in found.items()
+        if name == "a8_registry_request_seconds_bucket"
+    }
+    assert (counts["0.0005"], counts["0.0025"], counts["0.005"], counts["5.0"], counts["+Inf"]) == (
+        2,
+        2,
+        4,
+        4,
+        5,
+    )
+    assert list(counts.values()) == sorted(counts.values())
+    assert found["a8_registry_request_seconds_count", labels] == 5
+    assert found["a8_registry_request_seconds_sum", labels] == pytest.approx(60.0066)
+    assert found["a8_registry_requests_total", (*labels[:2], ("status", "200"), labels[2])] == 4
 
 
 async def test_paths_asked_for_make_no_series() -> None:

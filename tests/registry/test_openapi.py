@@ -9,6 +9,7 @@ import msgspec
 from starlette.routing import Route
 
 from amalgam8.registry.openapi import PATHS
+from amalgam8.web.plain import PlainRoute
 from tests.registry.kit import running
 from tests.registry.test_main import registry
 
@@ -26,7 +27,7 @@ async def test_every_route_is_described_and_nothing_else_is() -> None:
         routes = {
             (route.path, method)
             for route in found.app.routes
-            if isinstance(route, Route)
+            if isinstance(route, (Route, PlainRoute))
             for method in (route.methods or {"GET"}) - {"HEAD"}
         }
     described = {(path, method.upper()) for path, methods in paths.items() for method in methods}

@@ -16,8 +16,8 @@ from amalgam8.registry.preservation import LIMIT, Preservation, Step, endangered
 from tests.conftest import eventually
 from tests.contracts.registry_store import instance
 from tests.registry.kit import MemoryKit, running
-from tests.registry.redis_kit import PASSWORD, valkey
 from tests.registry.test_main import HERE, PROGRAM, end
+from tests.valkey import PASSWORD, valkey
 
 
 @pytest.mark.parametrize(

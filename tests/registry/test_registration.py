@@ -185,3 +185,37 @@ def test_the_id_depends_on_name_and_endpoint_only(name: str, kind: str, port: in
     one = read(body)
     other = read({**body, "tags": ["x"], "status": "STARTING", "ttl": 99, "metadata": 1, "id": "mine"})
     assert one.id == other.id == hashlib.sha256(f"{name}/{kind}/h:{port}".encode()).hexdigest()[:16]
+
+
+TEXTS = st.sampled_from(["", "a", "http", "UP", "up", "é", "a b", "x" * 200, "\x00"])
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), TEXTS, st.lists(TEXTS, max_size=3)
+)
+MEMBERS = st.lists(
+    st.tuples(
+        st.sampled_from(["service_name", "endpoint", "ttl", "status", "tags", "metadata", "Ttl", "more"]),
+        st.one_of(JUNK, st.dictionaries(st.sampled_from(["type", "value", "Value", "x"]), JUNK)),
+    ),
+    max_size=7,
+)
+GOOD = {"service_name": '"a"', "endpoint": '{"type":"http","value":"a:1"}', "ttl": "20", "tags": '["v1"]'}
+
+
+@given(MEMBERS, st.sets(st.sampled_from(sorted(GOOD))))
+def test_a_usual_body_reads_as_any_other_does(members: list[tuple[str, Any]], good: set[str]) -> None:
+    """In one go or member by member, repeated members too: the same instance, or the same complaint."""
+    written = [f"{json.dumps(name)}:{json.dumps(value)}" for name, value in members]
+    written += [f'"{name}":{GOOD[name]}' for name in sorted(good)]
+    usual = "{" + ",".join(written) + "}"
+    # A member that is not known makes it an unusual one, and is ignored.
+    unusual = "{" + ",".join([*written, '"unknown":1']) + "}"
+    outcomes = []
+    for text in (usual, unusual):
+        try:
+            outcomes.append(msgspec.structs.asdict(read(text.encode())))
+        except InvalidInput as error:
+            outcomes.append({"error": (type(error), str(error))})
+    for one in outcomes:
+        if isinstance(one.get("metadata"), msgspec.Raw):
+            one["metadata"] = bytes(one["metadata"])
+    assert outcomes[0] == outcomes[1]

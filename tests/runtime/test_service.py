@@ -1,6 +1,7 @@
 """Running a daemon: exit codes, one-line refusals, signals, and an end that comes."""
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from amalgam8.runtime import service
+from amalgam8.runtime.service import COLLECT_AFTER
 
 HEAD = """
 import asyncio, dataclasses, sys
@@ -162,6 +164,16 @@ def test_a_second_signal_ends_at_once() -> None:
         assert process.stdout.readline() == "no\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 128 + signal.SIGINT
+
+
+def test_a_server_runs_on_uvloop_and_seldom_looks_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = (
+        "import gc\nprint(type(asyncio.get_running_loop()).__module__, gc.get_threshold()[0], "
+        "gc.get_freeze_count() > 1000)\nreturn 0"
+    )
+    assert outcome(shown)[1].split()[:2] == ["asyncio.unix_events", str(gc.get_threshold()[0])]
+    monkeypatch.setattr(sys.modules[__name__], "TAIL", TAIL.replace("[command]'", "[command]', fast=True"))
+    assert outcome(shown)[1].split() == ["uvloop", str(COLLECT_AFTER[0]), "True"]
 
 
 def test_a_server_takes_as_many_descriptors_as_it_may() -> None:

@@ -13,14 +13,18 @@ from starlette.types import Receive, Scope, Send
 from amalgam8.clients.http import Http
 from amalgam8.clients.tls import client_context
 from amalgam8.model.errors import InvalidSetting, Unreachable
-from amalgam8.web import serve
+from amalgam8.web import protocol
+from amalgam8.web.app import Api
+from amalgam8.web.errors import registry_style
 from amalgam8.web.serve import bind, serving
 from amalgam8.web.tls import is_secure, server_context
 from tests.controller.serving import running as controller
 from tests.registry.kit import running as registry
 from tests.registry.test_api import raw
 from tests.web.certificates import Files, made
-from tests.web.test_serve import APP, LARGE
+from tests.web.test_protocol import BODY_LIMIT, LARGE, table
+
+APP = Api(table(plain=True), style=registry_style, body_limit=BODY_LIMIT)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,7 @@ async def test_clear_text_is_not_answered(files: Files) -> None:
 
 
 async def test_who_does_not_read_is_cut_off(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "UNREAD_FOR", 0.3)
+    monkeypatch.setattr(protocol, "UNREAD_FOR", 0.3)
     cut = asyncio.Event()
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:

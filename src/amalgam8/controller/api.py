@@ -70,7 +70,7 @@ def controller_api(
         return Response(schema, media_type="application/schema+json")
 
     async def show_metrics(request: Request) -> Response:
-        return Response(metrics.show(auth.sees(request)), headers={"content-type": CONTENT_TYPE})
+        return Response(metrics.show(auth.sees(request.headers)), headers={"content-type": CONTENT_TYPE})
 
     routes = [
         Route("/health", health),

@@ -16,14 +16,14 @@ HTTP_TYPES = frozenset({"http", "https", "tcp", "user"})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """Where an instance listens: one of ENDPOINT_TYPES, and ``host[:port]`` (http: optional scheme)."""
 
     type: str = ""
     value: str = ""
 
 
-class Instance(msgspec.Struct, frozen=True, omit_defaults=True):
+class Instance(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One registered instance; members that are empty are left out of its JSON.
 
     ``ttl`` is in seconds (0: never expires), ``metadata`` any JSON text as it was sent,

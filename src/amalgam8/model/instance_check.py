@@ -69,6 +69,8 @@ def _check_bounds(instance: Instance) -> None:
 
 
 def _check_text(name: str, text: str, limit: int) -> None:
+    if text.isascii() and text.isprintable() and len(text) <= limit:
+        return  # nearly every text is such, and is asked no more
     if len(text.encode()) > limit:
         raise InvalidInstance(f"{name} is longer than {limit} bytes")
     if _CONTROL.search(text):

@@ -4,12 +4,12 @@ Wire format: ``docs/reference/registry-api.md``. Handlers read, ask and answer; 
 store's or a pure function's. Lists of instances are joined from JSON that each lease keeps.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from amalgam8.catalogs.following import State
@@ -23,19 +23,39 @@ from amalgam8.registry.history import History
 from amalgam8.registry.lease import Lease
 from amalgam8.registry.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
 from amalgam8.registry.openapi import document
-from amalgam8.registry.query import parse_query, projection
+from amalgam8.registry.query import InstanceQuery, parse_query, projection
 from amalgam8.registry.registration import BODY_LIMIT, Ttls, read_registration
 from amalgam8.registry.store import Store
 from amalgam8.registry.uptime import uptime, version
 from amalgam8.registry.watch import SERVICES_LIMIT, Services, Watchers
-from amalgam8.web.app import Api, json_response
+from amalgam8.web.app import Api
 from amalgam8.web.auth import Auth
 from amalgam8.web.errors import registry_style
+from amalgam8.web.exchange import Answer, Asked, json_answer, pairs
+from amalgam8.web.plain import PlainRoute
 from amalgam8.web.sse import EventStream
 from amalgam8.web.tls import is_secure
 
 ID_HEADERS = ("A8-Request-Id", "Request_id", "Sd-Request-Id")
 """The last is what clients of the original look for, to tell a refusal from an unreachable registry."""
+
+QUERY_KEPT = 256
+"""Bytes of a query string up to which it is remembered how it reads."""
+
+_DONE = json_answer(None)
+
+
+class Links(msgspec.Struct, frozen=True):
+    self: str
+    heartbeat: str
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """What a registration is answered; ``ttl`` in seconds."""
+
+    id: str
+    ttl: int
+    links: Links
 
 
 class Registry:
@@ -68,21 +88,22 @@ class Registry:
 
     def application(self, *, require_https: bool = False) -> Api:
         """The ASGI application. With ``require_https`` the API is served over secure connections only."""
+        waits = self._store.waits
         routes: list[BaseRoute] = [
-            Route("/", self.root),
-            Route("/uptime", self.uptime),
-            Route("/metrics", self.metrics),
-            Route("/openapi.json", self.openapi),
-            Route("/api/v1/instances", self.find, methods=["GET"]),
-            Route("/api/v1/instances", self.register, methods=["POST"]),
+            PlainRoute("/", self.root),
+            PlainRoute("/uptime", self.uptime),
+            PlainRoute("/metrics", self.metrics),
+            PlainRoute("/openapi.json", self.openapi),
+            PlainRoute("/api/v1/instances", self.find),
+            PlainRoute("/api/v1/instances", self.register, method="POST", waits=waits),
             Route(WATCH_ROUTE, self.watch, methods=["GET"]),
-            Route("/api/v1/instances/{id}", self.instance, methods=["GET"]),
-            Route("/api/v1/instances/{id}", self.remove, methods=["DELETE"]),
-            Route("/api/v1/instances/{id}/heartbeat", self.renew, methods=["PUT"]),
-            Route("/api/v1/heartbeats", self.renew_many, methods=["PUT"]),
-            Route("/api/v1/events", self.events, methods=["GET"]),
-            Route("/api/v1/services", self.services, methods=["GET"]),
-            Route("/api/v1/services/{name}", self.service, methods=["GET"]),
+            PlainRoute("/api/v1/instances/{id}", self.instance),
+            PlainRoute("/api/v1/instances/{id}", self.remove, method="DELETE", waits=waits),
+            PlainRoute("/api/v1/instances/{id}/heartbeat", self.renew, method="PUT", waits=waits),
+            PlainRoute("/api/v1/heartbeats", self.renew_many, method="PUT", waits=waits),
+            PlainRoute("/api/v1/events", self.events),
+            PlainRoute("/api/v1/services", self.services),
+            PlainRoute("/api/v1/services/{name}", self.service),
             *EurekaApi(self._store, self._ttls, self._auth).routes(),
         ]
         self._document = document(routes, version())
@@ -97,75 +118,74 @@ class Registry:
             served=self._metrics.served,
         )
 
-    async def root(self, _request: Request) -> Response:
-        return json_response(None)
+    async def root(self, _asked: Asked) -> Answer:
+        return json_answer(None)
 
-    async def uptime(self, _request: Request) -> Response:
+    async def uptime(self, _asked: Asked) -> Answer:
         document = uptime(
             self._store, self._clock() - self._started, self._states(), len(self._history.frozen)
         )
-        return json_response(document, 200 if all(one["healthy"] for one in document.values()) else 503)
+        return json_answer(document, 200 if all(one["healthy"] for one in document.values()) else 503)
 
-    async def metrics(self, request: Request) -> Response:
-        return Response(self._metrics.show(self._auth.sees(request)), headers={"content-type": CONTENT_TYPE})
+    async def metrics(self, asked: Asked) -> Answer:
+        return Answer(self._metrics.show(self._auth.sees(asked.headers)), kind=CONTENT_TYPE)
 
-    async def openapi(self, _request: Request) -> Response:
-        return json_response(self._document)
+    async def openapi(self, _asked: Asked) -> Answer:
+        return json_answer(self._document)
 
-    async def register(self, request: Request) -> Response:
-        tenant = self._auth.tenant_of(request)
-        instance = read_registration(await request.body(), self._ttls)
+    async def register(self, asked: Asked) -> Answer:
+        tenant = self._auth.whose(asked)
+        instance = read_registration(asked.body, self._ttls)
         await self._store.register(tenant, instance)
-        links = _links(request, instance.id)
-        return json_response(
-            {"id": instance.id, "ttl": instance.ttl, "links": links}, 201, {"location": links["self"]}
-        )
+        here = f"{_base(asked)}/api/v1/instances/{instance.id}"
+        granted = Granted(instance.id, instance.ttl, Links(here, f"{here}/heartbeat"))
+        return json_answer(granted, 201, ((b"location", here.encode("latin-1")),))
 
-    async def renew(self, request: Request) -> Response:
-        await self._store.renew(self._auth.tenant_of(request), request.path_params["id"])
-        return json_response(None)
+    async def renew(self, asked: Asked) -> Answer:
+        await self._store.renew(self._auth.whose(asked), asked.parameter)
+        return _DONE
 
-    async def renew_many(self, request: Request) -> Response:
-        tenant = self._auth.tenant_of(request)
-        ids = read_heartbeats(await request.body())
-        return json_response(await renew_many(self._store, tenant, ids))
+    async def renew_many(self, asked: Asked) -> Answer:
+        tenant = self._auth.whose(asked)
+        return json_answer(await renew_many(self._store, tenant, read_heartbeats(asked.body)))
 
-    async def events(self, request: Request) -> Response:
-        tenant = self._auth.tenant_of(request)
-        service = _only_service(request.query_params.multi_items())
-        return json_response({"events": self._history.events(tenant, service)})
+    async def events(self, asked: Asked) -> Answer:
+        tenant = self._auth.whose(asked)
+        service = _only_service(pairs(asked.query))
+        return json_answer({"events": self._history.events(tenant, service)})
 
-    async def remove(self, request: Request) -> Response:
-        await self._store.remove(self._auth.tenant_of(request), request.path_params["id"])
-        return json_response(None)
+    async def remove(self, asked: Asked) -> Answer:
+        await self._store.remove(self._auth.whose(asked), asked.parameter)
+        return _DONE
 
-    async def find(self, request: Request) -> Response:
-        tenant = self._auth.tenant_of(request)
-        query = parse_query(request.query_params.multi_items())
-        found = self._store.view(tenant).select(query)
-        if query.fields is None:
-            return json_response(b'{"instances":%b}' % _whole(found))
-        project = projection(query.fields)
-        return json_response({"instances": [project(lease.shown()) for lease in found]})
+    async def find(self, asked: Asked) -> Answer:
+        view = self._store.view(self._auth.whose(asked))
+        query = _query(asked)
+        shelf = view.shelf(query.service_name) if query.service_name is not None else None
+        if shelf is None:
+            return _found(view.select(query), query)
+        kept = shelf.kept.get(query)
+        return kept or shelf.keep(query, _found(view.select(query), query))
 
-    async def instance(self, request: Request) -> Response:
-        identity = request.path_params["id"]
-        lease = self._store.view(self._auth.tenant_of(request)).get(identity)
+    async def instance(self, asked: Asked) -> Answer:
+        lease = self._store.view(self._auth.whose(asked)).get(asked.parameter)
         if lease is None:
-            raise InstanceNotFound(f"there is no instance with the id {identity[:64]!r}")
-        return json_response(lease.json())
+            raise InstanceNotFound(f"there is no instance with the id {asked.parameter[:64]!r}")
+        return json_answer(lease.json())
 
-    async def services(self, request: Request) -> Response:
-        return json_response({"services": list(self._store.view(self._auth.tenant_of(request)).services())})
+    async def services(self, asked: Asked) -> Answer:
+        return json_answer({"services": list(self._store.view(self._auth.whose(asked)).services())})
 
-    async def service(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        found = self._store.view(self._auth.tenant_of(request)).of_service(name)
-        if not found:
+    async def service(self, asked: Asked) -> Answer:
+        name = asked.parameter
+        shelf = self._store.view(self._auth.whose(asked)).shelf(name)
+        if shelf is None:
             raise ServiceNotFound(f"there is no service named {name[:64]!r}")
-        return json_response(
-            b'{"service_name":%b,"instances":%b}' % (msgspec.json.encode(name), _whole(found))
-        )
+        kept = shelf.kept.get(None)
+        if kept is None:
+            body = b'{"service_name":%b,"instances":%b}' % (msgspec.json.encode(name), _whole(shelf))
+            kept = shelf.keep(None, json_answer(body))
+        return kept
 
     async def watch(self, request: Request) -> EventStream:
         tenant = self._auth.tenant_of(request)
@@ -173,16 +193,30 @@ class Registry:
         return self._watchers.stream(tenant, services, request.headers.get("last-event-id", ""))
 
 
+def _found(leases: Iterable[Lease], query: InstanceQuery) -> Answer:
+    if query.fields is None:
+        return json_answer(b'{"instances":%b}' % _whole(leases))
+    project = projection(query.fields)
+    return json_answer({"instances": [project(lease.shown()) for lease in leases]})
+
+
 def _whole(leases: Iterable[Lease]) -> bytes:
     return b"[%b]" % b",".join([lease.json() for lease in leases])
 
 
-def _links(request: Request, identity: str) -> dict[str, str]:
-    headers = request.headers
-    secure = is_secure(request.scope["scheme"], headers)
-    host = headers.get("host") or "{}:{}".format(*request.scope["server"])
-    this = f"{'https' if secure else 'http'}://{host}/api/v1/instances/{identity}"
-    return {"self": this, "heartbeat": f"{this}/heartbeat"}
+def _query(asked: Asked) -> InstanceQuery:
+    # Clients ask the same over and over; what is long is not worth its memory.
+    return _read_query(asked.query) if len(asked.query) <= QUERY_KEPT else parse_query(pairs(asked.query))
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_query(text: bytes) -> InstanceQuery:
+    return parse_query(pairs(text))
+
+
+def _base(asked: Asked) -> str:
+    """How the client reaches this server."""
+    return f"{'https' if is_secure(asked.scheme, asked.headers) else 'http'}://{asked.host()}"
 
 
 def _only_service(pairs: Iterable[tuple[str, str]]) -> str:

@@ -41,6 +41,10 @@ class CataloguedStore:
         self._store = store
         self._tenants: dict[str, _Tenant] = {}
 
+    @property
+    def waits(self) -> bool:
+        return self._store.waits
+
     def tenants(self) -> Collection[str]:
         return {*self._store.tenants(), *self._tenants, *self.catalogs.tenants()}
 

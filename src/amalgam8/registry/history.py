@@ -40,7 +40,7 @@ class History:
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
-        self._events: dict[str, deque[Event]] = {}
+        self._events: dict[str, deque[tuple[float, Happened]]] = {}
         self.frozen: set[str] = set()
 
     def happened(self, event: Happened) -> None:
@@ -50,10 +50,17 @@ class History:
             self.frozen.add(event.tenant)
         elif event.what == "thawed":
             self.frozen.discard(event.tenant)
-        reason = event.reason or _REASONS.get(event.what, "")
-        kept = self._events.setdefault(event.tenant, deque(maxlen=KEPT))
-        kept.append(Event(rfc3339(self._wall()), event.what, reason, event.service, event.id, event.status))
+        kept = self._events.get(event.tenant)
+        if kept is None:
+            kept = self._events[event.tenant] = deque(maxlen=KEPT)
+        kept.append((self._wall(), event))
 
     def events(self, tenant: str, service: str = "") -> list[Event]:
         """The tenant's, oldest first; of one service, or of all (and then freezes too)."""
-        return [one for one in self._events.get(tenant, ()) if not service or one.service_name == service]
+        kept = self._events.get(tenant, ())
+        return [_event(*one) for one in kept if not service or one[1].service == service]
+
+
+def _event(seconds: float, of: Happened) -> Event:
+    reason = of.reason or _REASONS.get(of.what, "")
+    return Event(rfc3339(seconds), of.what, reason, of.service, of.id, of.status)

@@ -7,6 +7,7 @@ from amalgam8.registry.api import Registry
 from amalgam8.registry.catalogued import CataloguedStore
 from amalgam8.registry.eureka_bridge import open_bridge
 from amalgam8.registry.history import History
+from amalgam8.registry.lease_log import LeaseLog
 from amalgam8.registry.metrics import Metrics
 from amalgam8.registry.settings import REFUSED, RegistrySettings
 from amalgam8.registry.store import Happened, Store
@@ -38,14 +39,13 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
     chosen = open_catalogs(settings.catalogs)
     listener = bind(settings.listen_host, settings.api_port, "api_port")
     try:
-        metrics = Metrics()
-
-        history = History()
+        metrics, history, log = Metrics(), History(), LeaseLog()
 
         def observe(happened: Happened) -> None:
             metrics.happened(happened)
-            history.happened(happened)
-            log(happened)
+            if happened.what != "renewed":  # of which there are too many to be read
+                history.happened(happened)
+                log.happened(happened)
 
         async with opened(
             settings.store,
@@ -64,7 +64,7 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
                 require_https=settings.require_https
             )
             async with asyncio.TaskGroup() as tasks, serving(app, listener, tls) as port:
-                tasks.create_task(expire_for_ever(store))
+                tasks.create_task(expire_for_ever(store, log))
                 if isinstance(store, CataloguedStore):
                     tasks.create_task(store.catalogs.run())
                 if bridge is not None:
@@ -78,19 +78,9 @@ async def serve(settings: RegistrySettings, _command: tuple[str, ...] = ()) -> i
     return 0
 
 
-def log(happened: Happened) -> None:
-    """One line, but for renewals."""
-    of = {"tenant": happened.tenant, "service": happened.service, "id": happened.id}
-    if happened.what in ("frozen", "thawed"):
-        _log.warning(f"expiry {happened.what}", tenant=happened.tenant, reason=happened.reason)
-    elif happened.what != "renewed":
-        _log.info(
-            f"instance {happened.what}", **of, **({"reason": happened.reason} if happened.reason else {})
-        )
-
-
-async def expire_for_ever(store: Store) -> None:
+async def expire_for_ever(store: Store, log: LeaseLog) -> None:
     """End leases as they lapse."""
     while True:
         await asyncio.sleep(EXPIRE_EVERY)
         await store.expire()
+        log.settle()

@@ -24,6 +24,8 @@ class MemoryStore:
     time for which expiry may freeze; 0: it never does.
     """
 
+    waits = False
+
     def __init__(
         self,
         *,
@@ -42,8 +44,7 @@ class MemoryStore:
         self._queue = LapseQueue()
         self._freeze_limit = freeze_limit
         # Of tenants with leases that have lapsed and are not judged yet, or are held.
-        self._held: dict[str, dict[str, Lease]] = {}
-        self._preservations: dict[str, Preservation] = {}
+        self._held: dict[str, _Held] = {}
 
     def tenants(self) -> Collection[str]:
         return self._views.keys()
@@ -96,26 +97,32 @@ class MemoryStore:
     async def expire(self) -> int:
         now, count = self._clock(), 0
         for lease in self._queue.lapsed(now):
-            self._held.setdefault(lease.tenant, {})[lease.instance.id] = lease
+            self._held_of(lease.tenant).take(lease)
         for tenant in list(self._held):
             held = self._held[tenant]
-            preservation = self._preservations.setdefault(tenant, Preservation(self._freeze_limit))
             late, total = self._queue.late(tenant), self.view(tenant).lapsing
-            period = max((lease.instance.ttl for lease in held.values()), default=0) / RENEWALS
-            step = preservation.step(now, lapsed=len(held), late=late, total=total, period=period)
+            step = held.preservation.step(
+                now, lapsed=len(held.leases), late=late, total=total, period=held.longest / RENEWALS
+            )
             if step.turn:
-                self._turned(tenant, step, late, total, len(held))
+                self._turned(tenant, step, late, total, len(held.leases))
             if step.hold:
                 continue
-            del self._held[tenant], self._preservations[tenant]
-            for lease in list(held.values()):
+            del self._held[tenant]
+            for lease in list(held.leases.values()):
                 after = "; expiry was frozen" if step.turn else ""
                 reason = (
                     f"not renewed for {now - lease.renewed:.0f} s, its ttl is {lease.instance.ttl} s{after}"
                 )
                 self._end(lease, "expired", reason)
-            count += len(held)
+            count += len(held.leases)
         return count
+
+    def _held_of(self, tenant: str) -> "_Held":
+        held = self._held.get(tenant)
+        if held is None:
+            held = self._held[tenant] = _Held(Preservation(self._freeze_limit))
+        return held
 
     def _turned(self, tenant: str, step: Step, late: int, total: int, held: int) -> None:
         """Say that a tenant's expiry is frozen, or no longer."""
@@ -133,8 +140,8 @@ class MemoryStore:
         lease.renew(now, wall)
         if lease.late:
             self._queue.on_time(lease)
-            held = self._held.get(lease.tenant, {})
-            if held.pop(lease.instance.id, None) is not None:
+            held = self._held.get(lease.tenant)
+            if held is not None and held.leases.pop(lease.instance.id, None) is not None:
                 self._queue.put(lease)
 
     def _take(self, lease: Lease, instance: Instance) -> None:
@@ -163,10 +170,28 @@ class MemoryStore:
     def _end(self, lease: Lease, what: What, reason: str = "") -> None:
         self._queue.drop(lease)
         self._queue.on_time(lease)
-        self._held.get(lease.tenant, {}).pop(lease.instance.id, None)
+        held = self._held.get(lease.tenant)
+        if held is not None:
+            held.leases.pop(lease.instance.id, None)
         self.view(lease.tenant).drop(lease)
         self._told(what, lease, reason)
 
     def _told(self, what: What, lease: Lease, reason: str = "") -> None:
         one = lease.instance
         self._observe(Happened(lease.tenant, what, one.service_name, one.id, one.status, reason))
+
+
+class _Held:
+    """Leases of one tenant that have lapsed and are not ended.
+
+    ``longest`` is the longest time to live (s) of all that were held since expiry froze.
+    """
+
+    def __init__(self, preservation: Preservation) -> None:
+        self.preservation = preservation
+        self.leases: dict[str, Lease] = {}
+        self.longest = 0
+
+    def take(self, lease: Lease) -> None:
+        self.leases[lease.instance.id] = lease
+        self.longest = max(self.longest, lease.instance.ttl)

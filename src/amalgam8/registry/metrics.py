@@ -4,11 +4,13 @@ of catalogues are of all tenants together.
 Counters are fed by event records of the edges; gauges are read off the store when somebody asks.
 """
 
+from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from amalgam8.catalogs.following import State
@@ -19,7 +21,7 @@ from amalgam8.registry.watch import Watchers
 from amalgam8.web.app import Served
 from amalgam8.web.figures import OneTenant
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 WATCH_ROUTE = "/api/v1/instances/watch"
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
@@ -63,20 +65,17 @@ METRICS: dict[str, tuple[str, tuple[str, ...], str]] = {
 
 
 class Metrics:
-    """All of METRICS. ``show`` renders them for ``GET /metrics``."""
+    """All of METRICS. ``show`` renders them for ``GET /metrics``.
+
+    What is counted with each request is kept in plain numbers and made into series when somebody asks.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        self._requests = self._counter("a8_registry_requests_total")
-        self._events = self._counter("a8_registry_lease_events_total")
-        _, labels, meaning = METRICS["a8_registry_request_seconds"]
-        self._seconds = Histogram(
-            "a8_registry_request_seconds", meaning, labels, registry=self._registry, buckets=_BUCKETS
-        )
-        # Looking a series up by its labels costs more than counting in it.
-        self._request_series: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
-        self._event_series: dict[tuple[str, str], Counter] = {}
+        self._requests: dict[tuple[str, str, str], _Requests] = {}
+        self._events: Tally[tuple[str, str]] = Tally()
+        self._registry.register(_Counted(self._requests, self._events))
 
     def watch(
         self,
@@ -91,31 +90,66 @@ class Metrics:
         self._registry.register(_Gauges(store, watchers, states, history or History(), bridging))
 
     def served(self, event: Served) -> None:
-        key = (event.tenant, event.method, event.route, event.status)
-        series = self._request_series.get(key)
-        if series is None:
-            series = self._request_series[key] = (
-                self._requests.labels(event.tenant, event.method, event.route, str(event.status)),
-                self._seconds.labels(event.tenant, event.method, event.route),
-            )
-        series[0].inc()
-        if event.route != WATCH_ROUTE:
-            series[1].observe(event.seconds)
+        key = (event.tenant, event.method, event.route)
+        found = self._requests.get(key)
+        if found is None:
+            found = self._requests[key] = _Requests()
+        found.add(event.status, event.seconds)
 
     def happened(self, event: Happened) -> None:
-        key = (event.tenant, event.what)
-        series = self._event_series.get(key)
-        if series is None:
-            series = self._event_series[key] = self._events.labels(event.tenant, event.what)
-        series.inc(event.count)
+        self._events[event.tenant, event.what] += event.count
 
     def show(self, only: str | None = None) -> bytes:
         """The text format of Prometheus; ``only``: no series of other tenants than this one."""
         return generate_latest(self._registry if only is None else OneTenant(self._registry, only))
 
-    def _counter(self, name: str) -> Counter:
-        _, labels, meaning = METRICS[name]
-        return Counter(name, meaning, labels, registry=self._registry)
+
+class _Requests:
+    """Requests of one tenant, method and route: how many by status, and how long they took."""
+
+    __slots__ = ("buckets", "seconds", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = {}
+        self.buckets = [0] * (len(_BUCKETS) + 1)
+        self.seconds = 0.0
+
+    def add(self, status: int, seconds: float) -> None:
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        self.buckets[bisect_left(_BUCKETS, seconds)] += 1
+        self.seconds += seconds
+
+    def cumulated(self) -> list[tuple[str, float]]:
+        """The buckets as Prometheus has them: each with all that took less."""
+        ends = [*(repr(end) for end in _BUCKETS), "+Inf"]
+        return list(zip(ends, accumulate(self.buckets), strict=True))
+
+
+class _Counted(Collector):
+    def __init__(
+        self, requests: Mapping[tuple[str, str, str], _Requests], events: Mapping[tuple[str, str], int]
+    ) -> None:
+        self._requests = requests
+        self._events = events
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        requests, happened = (
+            _counter("a8_registry_requests_total"),
+            _counter("a8_registry_lease_events_total"),
+        )
+        _, labels, meaning = METRICS["a8_registry_request_seconds"]
+        seconds = HistogramMetricFamily("a8_registry_request_seconds", meaning, labels=labels)
+        for key, one in self._requests.items():
+            for status, count in one.statuses.items():
+                requests.add_metric([*key, str(status)], count)
+            if key[2] != WATCH_ROUTE:
+                seconds.add_metric(list(key), one.cumulated(), one.seconds)
+        for event, count in self._events.items():
+            happened.add_metric(list(event), count)
+        yield from (requests, seconds, happened)
 
 
 class _Gauges(Collector):
@@ -169,6 +203,11 @@ def _of_bridge(state: Bridging) -> Iterator[Metric]:
         gauge = _gauge(f"a8_registry_eureka_{name}")
         gauge.add_metric([state.tenant], getattr(state, name))
         yield gauge
+
+
+def _counter(name: str) -> CounterMetricFamily:
+    _, labels, meaning = METRICS[name]
+    return CounterMetricFamily(name.removesuffix("_total"), meaning, labels=labels)
 
 
 def _gauge(name: str) -> GaugeMetricFamily:

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from amalgam8.model.instance import ENDPOINT_TYPES, STATUSES
 from amalgam8.registry.heartbeats import IDS_LIMIT
 from amalgam8.registry.query import FIELDS
+from amalgam8.web.plain import PlainRoute
 
 Json = dict[str, Any]
 
@@ -95,7 +96,7 @@ def document(routes: Iterable[BaseRoute], version: str) -> bytes:
     """The document as JSON; ``routes`` are those of Eureka's API."""
     paths = {path: dict(methods) for path, methods in PATHS.items()}
     for route in routes:
-        if isinstance(route, Route) and route.path not in PATHS:
+        if isinstance(route, (Route, PlainRoute)) and route.path not in PATHS:
             for method in sorted((route.methods or set()) - {"HEAD"}):
                 paths.setdefault(route.path, {})[method.lower()] = _eureka(route.path)
     return msgspec.json.encode(

@@ -53,6 +53,8 @@ class RedisStore:
     still. ``freeze_limit``: seconds for which expiry may freeze; 0: it never does.
     """
 
+    waits = True
+
     def __init__(
         self,
         link: Link,
@@ -258,9 +260,8 @@ class RedisStore:
 
     async def _told(self, news: dict[bytes, bytes]) -> None:
         if b"tenant" in news:
-            mirror = self._mirror(news[b"tenant"].decode())
-            if not mirror.loaded:
-                await self._load(mirror)
+            # Not beside a write that joins the same tenant: its entries would be forgotten for a snapshot.
+            await self._join(self._mirror(news[b"tenant"].decode()))
         elif news.get(b"epoch", b"").decode() != self.epoch:
             raise StoreUnavailable("the store has begun another epoch")
 

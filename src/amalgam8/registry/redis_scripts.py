@@ -155,27 +155,56 @@ EXPIRE = (
     + _UNLESS_LOST
     + _LEASES
     + """
+-- The longest time to live, in seconds, of what has lapsed since expiry froze. What lapses is looked at once.
+local function longest_held(released)
+  local at = redis.call('HMGET', meta, 'looked', 'longest')
+  local from, longest = tonumber(at[1]) or released, tonumber(at[2]) or 0
+  local upto = '(' .. int(now)
+  local found = redis.call('ZRANGEBYSCORE', leases, int(from), upto, 'WITHSCORES', 'LIMIT', 0, 10000)
+  for index = 1, #found, 2 do
+    local held = redis.call('HGET', instances, found[index])
+    longest = math.max(longest, held and tonumber(string.match(held, '^%d+')) or 0)
+    from = tonumber(found[index + 1])
+  end
+  redis.call('HSET', meta, 'looked', int(from), 'longest', int(longest))
+  return longest
+end
+
 -- own: how many at the most, a time, how long expiry may be frozen (empty: it never is)
 -- → done, entries, ids heard of since that time with their times, whether it is frozen
 local frozen, released, upto = tonumber(known[6]), tonumber(known[7]) or 0, now
-local longest = tonumber(ARGV[8])
-if longest then
-  -- Those that an earlier freeze held to its end are as good as gone, and count no more.
+local limit = tonumber(ARGV[8])
+if limit then
+  -- As ``registry.preservation`` has it. Those that a freeze held to its end are as good as gone, and count
+  -- no more.
   local held = redis.call('ZCOUNT', leases, '-inf', '(' .. int(released))
   local total = redis.call('ZCARD', leases) - held
   local behind = redis.call('ZCOUNT', late, '-inf', '(' .. int(now)) - held
   local many = behind >= 5 and behind * 100 >= total * 15
-  if frozen and not (many and now - frozen < longest) then
-    frozen = nil
-    redis.call('HDEL', meta, 'frozen')
-    if many then
-      released = now
-      redis.call('HSET', meta, 'released', int(now))
-    end
-  elseif not frozen and many
-    and redis.call('ZCOUNT', leases, int(released), '(' .. int(now)) > 0 then
+  local lapsed = redis.call('ZCOUNT', leases, int(released), '(' .. int(now))
+  if not frozen and many and lapsed > 0 then
     frozen = now
+    redis.call('HDEL', meta, 'calm', 'looked', 'longest')
     redis.call('HSET', meta, 'frozen', int(now))
+    longest_held(released)
+  elseif frozen then
+    local longest, calm = longest_held(released), tonumber(redis.call('HGET', meta, 'calm'))
+    if many then
+      calm = nil
+      redis.call('HDEL', meta, 'calm')
+    elseif not calm then
+      calm = now
+      redis.call('HSET', meta, 'calm', int(now))
+    end
+    local over = calm and (lapsed == 0 or now - calm >= longest * 1000000 / 3)
+    if over or now - frozen >= limit then
+      frozen = nil
+      redis.call('HDEL', meta, 'frozen')
+      if not over then
+        released = now
+        redis.call('HSET', meta, 'released', int(now))
+      end
+    end
   end
   if frozen then upto = released end
 end
@@ -185,7 +214,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', '(' .. int(upto)
   entries[#entries + 1] = record('expired', id, '')
 end
 local since = redis.call('ZRANGEBYSCORE', heard, ARGV[7], '+inf', 'WITHSCORES')
-return {'done', entries, since, longest and frozen and 1 or 0}
+return {'done', entries, since, limit and frozen and 1 or 0}
 """
 )
 

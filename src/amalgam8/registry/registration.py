@@ -5,7 +5,8 @@ names match in any case and unknown members are ignored. What an instance may be
 ``model.instance_check``; refuses what is no such document.
 """
 
-from typing import Any, TypeVar
+import sys
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ BODY_LIMIT = 64 * 1024
 
 T = TypeVar("T")
 Members = dict[str, msgspec.Raw]
+Typed = tuple[str, Endpoint | None, int, str, tuple[str, ...], msgspec.Raw | msgspec.UnsetType]
+"""service_name, endpoint, ttl, status, tags, metadata."""
 
 
 class Ttls(msgspec.Struct, frozen=True):
@@ -39,14 +42,14 @@ def read_registration(body: bytes, ttls: Ttls) -> Instance:
         InvalidJson: no JSON object in UTF-8, or a member of the wrong type.
         InvalidInstance: a member that is missing, unknown as a value, or over its limit.
     """
-    service, endpoint, ttl, status, tags, metadata = _typed(_members(body, "the body"))
+    service, endpoint, ttl, status, tags, metadata = _usual(body) or _typed(_members(body, "the body"))
     if not service:
         raise InvalidInstance("service_name is missing")
     if endpoint is None:
         raise InvalidInstance("endpoint is missing")
     instance = Instance(
         id=instance_id(service, endpoint),
-        service_name=service,
+        service_name=sys.intern(service),  # one text for all instances of a service
         endpoint=endpoint,
         ttl=ttls.clamp(ttl),
         status=status.upper() or "UP",
@@ -58,9 +61,37 @@ def read_registration(body: bytes, ttls: Ttls) -> Instance:
     return instance if all(tags) else msgspec.structs.replace(instance, tags=tuple(filter(None, tags)))
 
 
-def _typed(
-    members: Members,
-) -> tuple[str, Endpoint | None, int, str, tuple[str, ...], msgspec.Raw | msgspec.UnsetType]:
+class _Endpoint(msgspec.Struct, forbid_unknown_fields=True):
+    type: str | None = None
+    value: str | None = None
+
+
+class _Usual(msgspec.Struct, forbid_unknown_fields=True):
+    """A body as nearly everybody sends it: each name in lower case, each member of its type."""
+
+    service_name: str | None = None
+    endpoint: _Endpoint | None = None
+    ttl: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    status: str | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode_usual = msgspec.json.Decoder(_Usual).decode
+
+
+def _usual(body: bytes) -> Typed | None:
+    """The same as ``_typed``, in one go; None for what is not as usual, or wrong."""
+    try:
+        one = _decode_usual(body)
+    except (ValueError, RecursionError):  # DecodeError and UnicodeDecodeError are such
+        return None
+    at = None if one.endpoint is None else Endpoint(one.endpoint.type or "", one.endpoint.value or "")
+    metadata = msgspec.UNSET if one.metadata is msgspec.UNSET else _metadata(one.metadata)
+    return one.service_name or "", at, one.ttl or 0, one.status or "", one.tags or (), metadata
+
+
+def _typed(members: Members) -> Typed:
     """Each member in its type, in the order of the wire format; what is absent or null, empty."""
     raw = members.get("endpoint")
     endpoint = None
@@ -76,14 +107,12 @@ def _typed(
     service = _member(members, "service_name", str, "a text", "")
     status = _member(members, "status", str, "a text", "")
     tags = _member(members, "tags", tuple[str, ...], "a list of texts", ())
-    return service, endpoint, ttl, status, tags, _metadata(members)
+    metadata = members.get("metadata")
+    return service, endpoint, ttl, status, tags, msgspec.UNSET if metadata is None else _metadata(metadata)
 
 
-def _metadata(members: Members) -> msgspec.Raw | msgspec.UnsetType:
+def _metadata(raw: msgspec.Raw) -> msgspec.Raw:
     """The text as it was sent; read once, so that everybody who is handed it can read it."""
-    raw = members.get("metadata")
-    if raw is None:
-        return msgspec.UNSET
     _decode(bytes(raw), Any, "metadata cannot be read as JSON")
     return raw.copy()  # else it would keep the whole body alive
 

@@ -16,7 +16,7 @@ from amalgam8.registry.view import View
 What = Literal["registered", "changed", "renewed", "removed", "expired", "frozen", "thawed"]
 
 
-class Happened(msgspec.Struct, frozen=True):
+class Happened(msgspec.Struct, frozen=True, gc=False):
     """One thing that happened to a lease; for logs, metrics and the history. ``renewed`` is no change.
 
     ``frozen`` and ``thawed`` are about a tenant's expiry, and name no lease. ``status`` is what the lease has
@@ -41,6 +41,10 @@ class Store(Protocol):
     @property
     def epoch(self) -> str:
         """Names the memory that revisions count in; another one after that was lost."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether writes may have to wait; where not, their coroutines run through without a pause."""
 
     def tenants(self) -> Collection[str]:
         """Tenants that were ever asked for."""

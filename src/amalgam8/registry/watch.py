@@ -89,14 +89,13 @@ class InstanceSource:
 
     def _delta(self, revision: int, changes: list[Change]) -> Event | None:
         last = {
-            change.id: change.instance
-            for change in changes
-            if not self._services or change.service in self._services
+            change.id: change for change in changes if not self._services or change.service in self._services
         }
         if not last:
             return None
-        upserted = tuple(instance for instance in last.values() if instance is not None)
-        removed = tuple(identity for identity, instance in last.items() if instance is None)
+        shown = {identity: change.shown() for identity, change in last.items()}
+        upserted = tuple(instance for instance in shown.values() if instance is not None)
+        removed = tuple(identity for identity, instance in shown.items() if instance is None)
         data = msgspec.json.encode(InstanceDelta(revision, upserted, removed))
         return Event("delta", revision, data.translate(_ONE_LINE))
 

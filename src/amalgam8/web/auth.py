@@ -21,6 +21,7 @@ from amalgam8.model.errors import (
     NotAuthorized,
     TooManyTenants,
 )
+from amalgam8.web.exchange import Asked
 
 DEFAULT = "default"
 ADMIN = "admin"
@@ -70,7 +71,7 @@ class Auth:
         self._chain = tuple(chain) or (Open(),)
         self._private = any(not isinstance(one, Open) for one in self._chain)
         self._limit = tenants_limit
-        self._tenants: set[str] = set()
+        self._tenants: set[str] = set() if self._private else {DEFAULT}
 
     def tenant_of(self, request: Request, token: str = "") -> str:
         """The tenant that the request is for; remembered in ``request.state.tenant``.
@@ -87,11 +88,19 @@ class Auth:
         request.state.tenant = tenant
         return tenant
 
+    def whose(self, asked: Asked) -> str:
+        """``tenant_of`` for what is asked of a plain route; remembered in ``asked.tenant``."""
+        if self._private or "authorization" in asked.headers:
+            asked.tenant = self.tenant(asked.headers)
+        else:
+            asked.tenant = DEFAULT  # as ``Open`` says, and nobody else is there to be asked
+        return asked.tenant
+
     def tenant(self, headers: Mapping[str, str], token: str = "") -> str:
-        """The same from headers alone, whose names must match in any case."""
+        """The same from headers alone, whose names are lower-case or match in any case."""
         tenant = self.resolve(bearer(headers.get("authorization", "")) or token)
         if tenant == ADMIN:
-            tenant = headers.get(NAMESPACE_HEADER, "").strip()
+            tenant = headers.get(NAMESPACE_HEADER.lower(), "").strip()
             if not tenant:
                 raise MissingNamespace(
                     f"an admin must say for which tenant: set the header {NAMESPACE_HEADER}"
@@ -104,15 +113,15 @@ class Auth:
             self._tenants.add(tenant)
         return tenant
 
-    def sees(self, request: Request) -> str | None:
-        """Whose figures the request may see: one tenant's, "" for nobody's, None for everybody's.
+    def sees(self, headers: Mapping[str, str]) -> str | None:
+        """Whose figures may be seen with these headers: one tenant's, "" for nobody's, None for everybody's.
 
         For what is no tenant's own, such as ``/metrics``. Raises as ``tenant_of`` for a token that is
         not good.
         """
         if not self._private:
             return None
-        token = bearer(request.headers.get("authorization", ""))
+        token = bearer(headers.get("authorization", ""))
         if not token:
             return ""
         tenant = self.resolve(token)
@@ -124,7 +133,8 @@ class Auth:
             tenant = authenticator.authenticate(token)
             if tenant is None:
                 continue
-            if (problem := tenant_problem(tenant)) is not None:
+            # Those that are served have been looked at before.
+            if tenant not in self._tenants and (problem := tenant_problem(tenant)) is not None:
                 raise NotAuthorized(f"the tenant's name {problem}")
             return tenant
         if self._private:
@@ -138,7 +148,7 @@ def bearer(authorization: str) -> str:
     Raises:
         MalformedAuthorization: not ``Bearer <token>``.
     """
-    if not authorization.strip():
+    if not authorization or not authorization.strip():
         return ""
     scheme, *rest = authorization.split()
     if scheme not in ("Bearer", "bearer") or len(rest) != 1:

@@ -65,9 +65,13 @@ def is_secure(scheme: str, headers: Mapping[str, str]) -> bool:
     """
     return (
         scheme == "https"
-        or headers.get("x-forwarded-proto", "").strip().lower() == "https"
-        or headers.get("$wssc", "").strip().lower() == "https"
+        or _says_https(headers.get("x-forwarded-proto"))
+        or _says_https(headers.get("$wssc"))
     )
+
+
+def _says_https(text: str | None) -> bool:
+    return text is not None and text.strip().lower() == "https"
 
 
 def _locked() -> str:
