@@ -93,7 +93,7 @@ def folder(path: Path) -> None:
         (change("PRAGMA application_id = 7"), "is a database of another program"),
         (
             change("PRAGMA user_version = 99"),
-            "newer version (schema 99; this one knows 2): upgrade this controller",
+            "newer version (schema 99; this one knows 3): upgrade this controller",
         ),
         (change("DELETE FROM identity"), "is damaged"),
         (change("UPDATE rules SET document = '{\"id\":7}' WHERE id = 'rule-3'"), "is damaged"),

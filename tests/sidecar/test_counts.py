@@ -45,6 +45,11 @@ def test_names_that_were_escaped() -> None:
     assert list(found) == [('a"b\\c', "v1")]
 
 
+def test_names_that_no_report_may_have_are_left_out() -> None:
+    text = requests("reviews", "v" * 5000, "2xx", 1) + requests("x" * 65, "v1", "2xx", 1)
+    assert read((text + requests("reviews", "v1", "2xx", 1)).encode()) == {("reviews", "v1"): Tally(1)}
+
+
 class Proxy:
     def __init__(self) -> None:
         self.text = ""

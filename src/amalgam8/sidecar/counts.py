@@ -11,7 +11,17 @@ import secrets
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-from amalgam8.model.traffic import BOUNDS, NOTHING, SERIES_LIMIT, Count, Tally, Traffic, trimmed
+from amalgam8.model.traffic import (
+    BOUNDS,
+    NOTHING,
+    SERIES_LIMIT,
+    TEXT_LIMIT,
+    VERSION_LIMIT,
+    Count,
+    Tally,
+    Traffic,
+    trimmed,
+)
 
 REQUESTS = "a8_proxy_requests_total"
 TIMES = "a8_proxy_request_duration_seconds_bucket"
@@ -54,13 +64,14 @@ class Counts:
 
 
 def read(exposition: bytes) -> dict[Key, Tally]:
-    """The sums that a proxy's Prometheus text holds; calls to no known service are left out."""
+    """The sums that a proxy's Prometheus text holds; calls to no known service, and names that no report
+    may have, are left out."""
     found: dict[Key, Tally] = {}
     edges: dict[Key, list[tuple[float, int]]] = {}
     for name, labels, value in _samples(exposition):
         key = labels.get("destination", ""), labels.get("version", "")
-        if not key[0]:
-            continue
+        if not key[0] or len(key[0]) > TEXT_LIMIT or len(key[1]) > VERSION_LIMIT:
+            continue  # one such series would have the whole report refused
         if name == REQUESTS:
             failed = 0 if labels.get("status") in _GOOD else value
             missed = value if labels.get("reason") == "unavailable" else 0
