@@ -44,7 +44,7 @@ class Proxy(Protocol):
 class EnvoyProxy:
     """Envoy, as the sidecar drives it."""
 
-    lacks = frozenset({"traceparent"})
+    lacks: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.port = 0

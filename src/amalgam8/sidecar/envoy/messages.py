@@ -40,6 +40,9 @@ FAULT_HEADER = "x-a8-fault"
 HOP_HEADER = "x-a8-hop"
 """What the last pass tells the first one about the instance, on responses."""
 
+TRIES_HEADER = "x-a8-tries"
+"""How often the pass that repeats calls has tried this one, on responses."""
+
 END_HEADER = "x-a8-end"
 """Marks the answer that must not reach the caller: the stream is reset instead."""
 
@@ -57,6 +60,7 @@ LIMIT = "a8.limit"
 BUCKET = "a8.bucket"
 TRACE = "a8.trace"
 FAULT = "a8.fault"
+ABORT = "a8.abort"
 HEADERS = "a8.headers"
 HOP = "a8.hop"
 """The filters of the chain, in the order in which they run; routes enable those that they need."""

@@ -78,7 +78,7 @@ def _members(source: str, is_traced: bool) -> dict[str, Any]:
         "request_id": "%REQ(X-REQUEST-ID)%",
         "auth": "%REQ(:AUTHORITY)%",
         "upstream_host": _first(_dynamic("host"), {"command": "UPSTREAM_HOST"}),
-        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "attempts": _first(_dynamic("tries"), {"command": "UPSTREAM_REQUEST_ATTEMPT_COUNT"}),
         "bytes_received": "%BYTES_RECEIVED%",
         "bytes_sent": "%BYTES_SENT%",
         "rules": [
