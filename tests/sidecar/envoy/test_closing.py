@@ -81,8 +81,8 @@ async def test_an_abort_of_the_same_status_is_told_from_one_without_an_answer(me
     async with backends("one") as (one,):
         for aborts in ((PlanAbort(599, 0.5), PlanAbort(-1)), (PlanAbort(-1, 0.5), PlanAbort(599))):
             fault = FaultEntry(rule="f", delays=(PlanDelay(0.001),), aborts=aborts)
-            for more in ({}, {"timeout": 5.0}):
-                await mesh.follow(attempts(one.peer(), faults=(fault,), **more))
+            for timeout in (0, 5.0):
+                await mesh.follow(attempts(one.peer(), timeout=timeout, faults=(fault,)))
                 found: Counter[object] = Counter()
                 for _ in range(60):
                     try:

@@ -95,8 +95,8 @@ async def test_dice_after_a_delay_are_thrown(timed: Mesh) -> None:
     peers = next(iter(timed.routing["svc"].peers.values()))
     delays = (PlanDelay(0.001, 0.5), PlanDelay(0.002, 0.5))
     fault = FaultEntry(rule="f", delays=delays, aborts=(PlanAbort(418, 0.5), PlanAbort(419)))
-    for more in ({}, {"timeout": 5.0}):
-        await timed.follow(attempts(*peers, faults=(fault,), **more))
+    for timeout in (0, 5.0):
+        await timed.follow(attempts(*peers, timeout=timeout, faults=(fault,)))
         found = await statuses(timed, 200)
         assert found.keys() == {418, 419}
         assert 50 < found[418] < 150
