@@ -13,6 +13,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 
