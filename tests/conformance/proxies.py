@@ -5,6 +5,7 @@ left out because of it is counted at the end of the run.
 """
 
 import contextlib
+import resource
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ FEATURES = frozenset(
     {
         *("blocks", "headers", "lb_type", "resilience", "host", "hostnames", "uri", "traceparent"),
         *("no-answer", "timeouts", "retries", "faults-as-failures", "access", "limits", "mirrors"),
-        *("trace", "record", "affinity"),
+        *("trace", "record", "affinity", "http2"),
     }
 )
 
@@ -36,6 +37,10 @@ class Proxy(Protocol):
 
     def records(self) -> list[dict[str, Any]]:
         """All access records that were written so far."""
+        ...
+
+    def memory(self) -> int:
+        """Bytes that the proxy's processes have resident, together."""
         ...
 
     async def stop(self) -> None: ...
@@ -65,6 +70,11 @@ class EnvoyProxy:
     def records(self) -> list[dict[str, Any]]:
         lines = self._records.read_bytes().split(b"\n") if self._records.is_file() else []
         return [msgspec.json.decode(line) for line in lines[:-1]]
+
+    def memory(self) -> int:
+        assert self._mesh is not None
+        pages = Path(f"/proc/{self._mesh.envoy.pid}/statm").read_text().split()[1]
+        return int(pages) * resource.getpagesize()
 
     async def stop(self) -> None:
         await self._exits.aclose()
