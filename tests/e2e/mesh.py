@@ -105,7 +105,6 @@ class Sidecar(Daemon):
             "A8_STATE_DIR": str(mesh.folder / name),
             "A8_LOG_LEVEL": "debug",
         }
-        environ |= settings or {}
         command = [str(part) for part in program]
         if backend:
             environ |= {
@@ -115,7 +114,7 @@ class Sidecar(Daemon):
                 "PORT": str(self.app_port),
             }
             command += ["--", sys.executable, str(BACKEND)]
-        super().__init__(name, command, mesh.folder, environ)
+        super().__init__(name, command, mesh.folder, environ | dict(settings or {}))
         self.http = Http(f"http://127.0.0.1:{self.port}", connections=64)
         self.admin = Http(f"http://127.0.0.1:{self.admin_port}")
 
