@@ -1,5 +1,5 @@
 # Everything starts from a Python of 3.11 or newer; each target installs what it needs.
-#   make demo | test | lint | format | fuzz abuse races SECONDS=600 | bench | bench-registry | lock | docs
+#   make demo | test | lint | format | fuzz abuse races SECONDS=600 | endurance | bench | bench-registry | lock | docs
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +10,7 @@ PROXY ?= envoy
 PYTEST ?= -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-one lint format fuzz abuse races bench bench-registry lock docs clean
+.PHONY: help demo test test-one lint format fuzz endurance abuse races bench bench-registry lock docs clean
 
 help:
 	@sed -n 2,2p Makefile | cut -c3-
@@ -55,6 +55,11 @@ abuse: $(INSTALLED)
 # Two registries on one Valkey under random writes and random trouble, held against a model.
 races: $(INSTALLED)
 	A8_RACES_SECONDS=$(SECONDS) $(BIN)/pytest tests/registry/test_redis_random.py
+
+# So many changes of rules under load; the tests do a few.
+CHANGES ?= 1000
+endurance: $(INSTALLED)
+	A8_ENDURANCE_CHANGES=$(CHANGES) $(BIN)/pytest -s tests/conformance/test_endurance.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

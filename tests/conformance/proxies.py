@@ -5,6 +5,7 @@ left out because of it is counted at the end of the run.
 """
 
 import contextlib
+import resource
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ FEATURES = frozenset(
     {
         *("blocks", "headers", "lb_type", "resilience", "host", "hostnames", "uri", "traceparent"),
         *("no-answer", "timeouts", "retries", "faults-as-failures", "access", "limits", "mirrors"),
-        *("trace", "record", "affinity", "malformed-paths"),
+        *("trace", "record", "affinity", "malformed-paths", "http2"),
     }
 )
 
@@ -40,13 +41,17 @@ class Proxy(Protocol):
         """All access records that were written so far."""
         ...
 
+    def memory(self) -> int:
+        """Bytes that the proxy's processes have resident, together."""
+        ...
+
     async def stop(self) -> None: ...
 
 
 class EnvoyProxy:
     """Envoy, as the sidecar drives it."""
 
-    lacks = frozenset({"traceparent"})
+    lacks: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.port = 0
@@ -67,6 +72,11 @@ class EnvoyProxy:
     def records(self) -> list[dict[str, Any]]:
         lines = self._records.read_bytes().split(b"\n") if self._records.is_file() else []
         return [msgspec.json.decode(line) for line in lines[:-1]]
+
+    def memory(self) -> int:
+        assert self._mesh is not None
+        pages = Path(f"/proc/{self._mesh.envoy.pid}/statm").read_text().split()[1]
+        return int(pages) * resource.getpagesize()
 
     async def stop(self) -> None:
         await self._exits.aclose()

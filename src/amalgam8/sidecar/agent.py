@@ -22,12 +22,14 @@ from amalgam8.sidecar.admin import Admin, Driven
 from amalgam8.sidecar.counts import Counts
 from amalgam8.sidecar.endpoint import endpoint_of, until_accepting
 from amalgam8.sidecar.follow import Follower
+from amalgam8.sidecar.names import Names
 from amalgam8.sidecar.proxy import Proxy
 from amalgam8.sidecar.registration import Registration
 from amalgam8.sidecar.report import Reporter
 from amalgam8.sidecar.routing import Join
 from amalgam8.sidecar.settings import Settings, checked
 from amalgam8.sidecar.slices import SliceLease
+from amalgam8.sidecar.tcp import Connections, pins
 from amalgam8.web.serve import bind, serving
 
 ADMIN_HOST = "127.0.0.1"
@@ -111,7 +113,9 @@ class Agent:
         controller = ControllerClient(http)
         proxy = make_proxy(settings, folder)
         follower = Follower()
-        join = Join(follower.seen, proxy.desired)
+        names = Names(follower.seen, follower.take_names, self._identity)
+        join = Join(follower.seen, proxy.desired, pins=pins(settings.tcp_proxies))
+        connections = Connections(settings.tcp_proxies, proxy.desired)
         reporter = Reporter(
             controller,
             self._identity,
@@ -126,12 +130,14 @@ class Agent:
         self._background += [
             proxy.run(),
             join.run(),
+            names.run(),
+            connections.run(),
             follower.follow_registry(self._registry.watch()),
             follower.follow_controller(watch),
             reporter.run(),
             lease.run(),
         ]
-        return Driven(proxy, follower, join, reporter)
+        return Driven(proxy, follower, join, reporter, names, connections)
 
     def _registered(self) -> Registration:
         settings = self._settings

@@ -15,12 +15,13 @@ from typing import Any
 
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import InvalidSetting, Unreachable
+from amalgam8.model.report import Rejection
 from amalgam8.runtime.latest import Latest
 from amalgam8.sidecar.envoy.admin import STATS, demand, fetch, metrics
 from amalgam8.sidecar.envoy.ads import LINGER, Ads, Request
 from amalgam8.sidecar.envoy.bootstrap import bootstrap
 from amalgam8.sidecar.envoy.listener import listeners
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES, SECOND
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, MAIN, ROUTES, SECOND
 from amalgam8.sidecar.envoy.process import Process, check_port, find_binary, listen_address, port_taken
 from amalgam8.sidecar.envoy.record import loggers
 from amalgam8.sidecar.envoy.recorder import Recorder
@@ -28,9 +29,11 @@ from amalgam8.sidecar.envoy.render import Renderer, RenderService
 from amalgam8.sidecar.envoy.rows import branch
 from amalgam8.sidecar.envoy.server import Stream, serving
 from amalgam8.sidecar.envoy.slices import write as write_slices
+from amalgam8.sidecar.envoy.tcp import TcpFilters, listener_name, stats, tcp_listeners
 from amalgam8.sidecar.envoy.tls import trust
-from amalgam8.sidecar.envoy.trial import Trial
+from amalgam8.sidecar.envoy.trial import WORDS_LIMIT, Trial
 from amalgam8.sidecar.proxy import Confirmed, Demand, Desired, Stamp
+from amalgam8.sidecar.tcp import TcpProxy
 
 _SOCKET_PATH_LIMIT = 100
 """A unix socket's path holds at most 107 bytes."""
@@ -62,6 +65,7 @@ class Envoy:
         access_log_size: int = 50 * 1024 * 1024,
         ca_cert_file: Path | None = None,
         tls_verify: bool = True,
+        tcp_proxies: tuple[TcpProxy, ...] = (),
     ) -> None:
         self._state_dir = state_dir
         self._host, self._port = listen_host, http_port
@@ -71,6 +75,7 @@ class Envoy:
         self._linger = linger
         self._render_service = render_service
         self._authorities, self._verify = ca_cert_file, tls_verify
+        self._tcp_proxies = tcp_proxies
         self._records = access_log
         self._recorder = Recorder(access_log, state_dir / "traced.log", access_log_size, self._reopen)
         self._admin_socket: Path | None = None
@@ -93,25 +98,27 @@ class Envoy:
         """
         binary = find_binary(self._binary)
         host = listen_address(self._host)
-        check_port(host, self._port)
+        ports = {MAIN: self._port} | {listener_name(proxy): proxy.port for proxy in self._tcp_proxies}
+        for name, port in ports.items():
+            check_port(host, port, _setting(name))
+        written = loggers(str(self._own), self._records, self._state_dir / "traced.log")
         renderer = Renderer(
-            listeners(
-                host,
-                self._port,
-                loggers(str(self._own), self._records, self._state_dir / "traced.log"),
-                self._slices_file,
-            ),
+            listeners(host, self._port, written, self._slices_file) | tcp_listeners(host, self._tcp_proxies),
             self._render_service,
             self._own.service,
             self._linger,
             trust(self._authorities, self._verify),
+            TcpFilters(self._tcp_proxies, str(self._own), self._records),
         )
-        configuration = _Configuration(self.desired, self.confirmed, renderer, Ads(self._linger))
+        services = {listener_name(proxy): proxy.service for proxy in self._tcp_proxies}
+        ads_state = Ads(self._linger)
+        configuration = _Configuration(self.desired, self.confirmed, renderer, ads_state, services)
         write_slices(self._slices_file, self.slices.value)  # Envoy watches a file that is there
         with _socket_folder(self._state_dir) as folder:
             ads, self._admin_socket = folder / "ads.sock", folder / "admin.sock"
             file = self._state_dir / "envoy.json"
-            file.write_bytes(bootstrap(ads, self._admin_socket, self._own.service, STATS))
+            figures = (metric.stat for metric in stats(self._tcp_proxies))
+            file.write_bytes(bootstrap(ads, self._admin_socket, self._own.service, (*STATS, *figures)))
             file.chmod(0o600)
             self._process = Process(binary, file, self._workers)
             try:
@@ -121,7 +128,8 @@ class Envoy:
                     group.create_task(configuration.expire())
                     group.create_task(self._recorder.run())
                     group.create_task(self._follow_slices())
-                    raise port_taken(host, self._port, await configuration.listener_refused)
+                    name, words = await configuration.listener_refused
+                    raise port_taken(host, ports[name], words, _setting(name))
             except* InvalidSetting as errors:
                 refusal = _first(errors)
             finally:
@@ -158,7 +166,7 @@ class Envoy:
         if self._admin_socket is None or self._process is None:
             return b""
         try:
-            return await metrics(self._admin_socket, self._process.restarts)
+            return await metrics(self._admin_socket, self._process.restarts, stats(self._tcp_proxies))
         except Unreachable as error:
             log.debug("no figures: %s", error)
             return b""
@@ -168,8 +176,14 @@ class _Configuration:
     """Drives the state machine: from the agent's desire and Envoy's words to responses and confirmations."""
 
     def __init__(
-        self, desired: Latest[Desired], confirmed: Latest[Confirmed | None], renderer: Renderer, ads: Ads
+        self,
+        desired: Latest[Desired],
+        confirmed: Latest[Confirmed | None],
+        renderer: Renderer,
+        ads: Ads,
+        tcp_services: Mapping[str, str],
     ) -> None:
+        self._tcp_services = tcp_services
         self._desired = desired
         self._confirmed = confirmed
         self._renderer = renderer
@@ -182,8 +196,8 @@ class _Configuration:
         loop = asyncio.get_running_loop()
         self._clock = loop.time
         self._moved = asyncio.Event()
-        self.listener_refused: asyncio.Future[str] = loop.create_future()
-        """Set with Envoy's words when it cannot listen."""
+        self.listener_refused: asyncio.Future[tuple[str, str]] = loop.create_future()
+        """Set with the listener's name and Envoy's words when it cannot listen."""
         ads.want(self._state)
 
     async def follow(self) -> None:
@@ -240,9 +254,9 @@ class _Configuration:
 
     def _learn(self) -> bool:
         """Take in what Envoy refused or accepted; whether that makes a new state to send."""
-        refused = self._ads.refused(LISTENER).get(MAIN)
-        if refused is not None and not self.listener_refused.done():
-            self.listener_refused.set_result(refused.words)
+        for name, refused in self._ads.refused(LISTENER).items():
+            if name != SECOND and not self.listener_refused.done():
+                self.listener_refused.set_result((name, refused.words))
         if self._stamp is None:
             return False
         return self._learn_targets() or self._learn_routes() or self._learn_acceptance()
@@ -282,10 +296,18 @@ class _Configuration:
         if not self._trial.complete:
             self._want()
             return True
-        confirmed = Confirmed(self._stamp, self._trial.rejected)
+        confirmed = Confirmed(self._stamp, (*self._trial.rejected, *self._refused_filters()))
         if confirmed != self._confirmed.value:
             self._confirmed.set(confirmed)
         return False
+
+    def _refused_filters(self) -> Iterator[Rejection]:
+        """TCP proxies whose newest filter Envoy refuses; they go on with the last one that it took."""
+        wanted = self._state.extensions
+        for name, refusal in sorted(self._ads.refused(EXTENSION).items()):
+            if name in wanted and wanted[name].version == refusal.version:
+                reason = refusal.words.rpartition("\n")[2].lstrip(": ")  # after a dump of the whole filter
+                yield Rejection(self._tcp_services[name], reason[:WORDS_LIMIT])
 
 
 @contextlib.contextmanager
@@ -296,6 +318,11 @@ def _socket_folder(state_dir: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="a8-") as folder:  # made with mode 0700
         yield Path(folder)
+
+
+def _setting(listener: str) -> str:
+    """The setting that a listener's port comes from."""
+    return "http_listener_port" if listener == MAIN else "tcp_proxies"
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
