@@ -34,6 +34,8 @@ def make_proxy(settings: Settings, folder: Path) -> Proxy:
             binary=binary,
             own_service=settings.own_service,
             access_log=settings.access_log_file(),
+            ca_cert_file=settings.proxy_ca_cert_file,
+            tls_verify=not settings.proxy_tls_skip_verify,
         )
     from amalgam8.sidecar.envoy.adapter import Envoy
 

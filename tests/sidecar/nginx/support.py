@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
@@ -57,12 +58,13 @@ class Backend:
         self.port = 0
         self.calls = 0
         self.connections = 0
+        self.last: Call | None = None
         self.gate: asyncio.Event | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20)
+    async def start(self, port: int = 0, context: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20, ssl=context)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -73,8 +75,8 @@ class Backend:
             await self._server.wait_closed()
             self._server = None
 
-    def peer(self, *tags: str, host: str = "127.0.0.1") -> Peer:
-        return Peer(self.name, Address(host, self.port), tuple(sorted(tags)))
+    def peer(self, *tags: str, host: str = "127.0.0.1", tls: bool = False) -> Peer:
+        return Peer(self.name, Address(host, self.port, tls), tuple(sorted(tags)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -117,7 +119,8 @@ class Backend:
             await _send_bytes(writer, int(word[6:]))
             return True
         status = int(word[7:]) if word.startswith("status-") else 200
-        body = msgspec.json.encode(Call(self.name, method, path, headers, size))
+        self.last = Call(self.name, method, path, headers, size)
+        body = msgspec.json.encode(self.last)
         extra = "x-a8-reason: forged\r\nserver: backend\r\nx-accel-redirect: /x\r\n" if status != 200 else ""
         head = f"HTTP/1.1 {status} OK\r\n{extra}content-length: {len(body)}\r\n\r\n".encode()
         writer.write(head + (b"" if method == "HEAD" else body))

@@ -8,7 +8,9 @@ from amalgam8.model.instance import Address
 from amalgam8.routing.condition import Condition
 from amalgam8.routing.plan import MirrorEntry, PlanMirror
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target, mirror_target
-from amalgam8.sidecar.nginx.render import COPIES, REFUSALS, Unrenderable, host_names, line, unavailable
+from amalgam8.sidecar.nginx.render import REFUSALS, Unrenderable, believable, host_names, line, unavailable
+from amalgam8.sidecar.nginx.upstreams import COPIES
+from amalgam8.sidecar.trust import Trust
 
 TARGET = Target("reviews")
 
@@ -50,6 +52,18 @@ def test_what_cannot_be_done_is_refused() -> None:
 def test_a_pattern_that_cannot_be_said_is_refused() -> None:
     with pytest.raises(Unrenderable, match="RE2 refuses"):
         line(service("::1", Route((Slice(TARGET),), Condition((("x", "("),)))), {})
+
+
+def test_https_needs_somebody_who_vouches() -> None:
+    target = Target("svc")
+    secure = ServiceRouting(
+        "svc", (Route((Slice(target),)),), peers={target: (Peer("one", Address("10.0.0.1", 443, True)),)}
+    )
+    with pytest.raises(Unrenderable, match="set proxy_ca_cert_file; instance one gets no calls"):
+        believable(secure, Trust())
+    believable(secure, Trust("authorities.pem"))
+    believable(secure, Trust(verify=False))
+    believable(service("10.0.0.1"), Trust())
 
 
 def test_what_stands_for_a_service_that_cannot_be() -> None:

@@ -27,9 +27,9 @@ from amalgam8.sidecar.envoy.recorder import Recorder
 from amalgam8.sidecar.envoy.render import Renderer, RenderService
 from amalgam8.sidecar.envoy.rows import branch
 from amalgam8.sidecar.envoy.server import Stream, serving
-from amalgam8.sidecar.envoy.tls import trust
 from amalgam8.sidecar.envoy.trial import Trial
 from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
+from amalgam8.sidecar.trust import trust
 
 _SOCKET_PATH_LIMIT = 100
 """A unix socket's path holds at most 107 bytes."""

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import re
-import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -34,8 +33,16 @@ from amalgam8.sidecar.nginx.process import (
 )
 from amalgam8.sidecar.nginx.push import Answer, Head, push
 from amalgam8.sidecar.nginx.records import traced
-from amalgam8.sidecar.nginx.render import Names, Unrenderable, host_names, line, unavailable
+from amalgam8.sidecar.nginx.render import (
+    Names,
+    Unrenderable,
+    believable,
+    host_names,
+    line,
+    unavailable,
+)
 from amalgam8.sidecar.proxy import Confirmed, Desired
+from amalgam8.sidecar.trust import Trust, trust
 
 _SOCKET_PATH_LIMIT = 100
 """A unix socket's path holds at most 107 bytes."""
@@ -54,7 +61,8 @@ log = logging.getLogger("amalgam8.proxy")
 class Nginx:
     """One nginx. ``workers`` is its number of worker processes; ``state_dir`` is a folder with mode 0700.
 
-    ``access_log``: the file of the access records, None for none.
+    ``access_log``: the file of the access records, None for none. ``ca_cert_file``: whom https instances
+    are verified against, None: the system's authorities.
     """
 
     name = "nginx"
@@ -69,7 +77,8 @@ class Nginx:
         binary: str | None = None,
         workers: int = 1,
         access_log: Path | None = None,
-        authorities: Path | None = None,
+        ca_cert_file: Path | None = None,
+        tls_verify: bool = True,
         render_service: RenderService = line,
     ) -> None:
         self._state_dir = state_dir
@@ -78,7 +87,7 @@ class Nginx:
         self._binary = binary
         self._workers = workers
         self._record = access_log
-        self._authorities = authorities or _system_authorities()
+        self._trust = trust(ca_cert_file, tls_verify)
         self._render_service = render_service
         self._control: Path | None = None
         self._process: Process | None = None
@@ -101,7 +110,7 @@ class Nginx:
         host = listen_address(self._host)
         check_port(host, self._port)
         with _socket_folder(self._state_dir) as sockets:
-            places = Places(self._state_dir, sockets, modules, self._authorities)
+            places = Places(self._state_dir, sockets, modules, self._trust)
             self._control = places.control
             file = self._state_dir / "nginx.conf"
             text = configuration(places, host, self._port, self._own, self._workers, self._record)
@@ -110,7 +119,7 @@ class Nginx:
             refused: asyncio.Future[InvalidSetting] = asyncio.get_running_loop().create_future()
             self._process = Process(binary, file, lambda: _clear(places), self._hearing(host, refused))
             documents = _Documents(
-                self.desired, self.confirmed, self._process, places.control, self._render_service
+                self.desired, self.confirmed, self._process, places.control, self._trust, self._render_service
             )
             try:
                 async with asyncio.TaskGroup() as group:
@@ -163,6 +172,7 @@ class _Documents:
         confirmed: Latest[Confirmed | None],
         process: Process,
         control: Path,
+        believed: Trust,
         render_service: RenderService,
     ) -> None:
         self.names = HostNames()
@@ -170,6 +180,7 @@ class _Documents:
         self._confirmed = confirmed
         self._process = process
         self._control = control
+        self._trust = believed
         self._render_service = render_service
         self._rendered: dict[str, tuple[ServiceRouting, Names, bytes]] = {}
         self._problems: dict[str, str] = {}
@@ -266,6 +277,7 @@ class _Documents:
                 fresh[name] = before
                 continue
             try:
+                believable(service, self._trust)
                 fresh[name] = (service, used, self._render_service(service, used))
                 self._problems.pop(name, None)
             except (Unrenderable, ValueError, TypeError) as error:
@@ -303,11 +315,6 @@ async def _guard(places: Places) -> None:
                 if each.stat().st_mode & 0o077:
                     each.chmod(0o600)
         await asyncio.sleep(PAUSE)
-
-
-def _system_authorities() -> Path | None:
-    found = ssl.get_default_verify_paths().cafile or "/etc/ssl/certs/ca-certificates.crt"
-    return Path(found) if Path(found).exists() else None
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ retries on answers, a time limit, TLS, gRPC or copies goes on in a named locatio
 nginx knows these only as configuration. Refuses nothing; the paths are the caller's to make.
 """
 
-import itertools
 import os
 import pwd
 import resource
@@ -15,15 +14,19 @@ from pathlib import Path
 import msgspec
 
 from amalgam8.model.caller import Caller
-
-HEADER_BYTES = "32k"
-"""One header, or the request line, at most; four such buffers for all of them."""
+from amalgam8.sidecar.nginx.upstreams import (
+    HEADER_BYTES,
+    defaults,
+    hop,
+    locations,
+    quoted,
+)
+from amalgam8.sidecar.trust import NO_TRUST, Trust
 
 DOCUMENT_BYTES = "32m"
 """The document at most."""
 
 CONNECTIONS = 10_000
-COPIES = 4
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -32,8 +35,8 @@ class Places(msgspec.Struct, frozen=True):
     folder: Path
     sockets: Path
     modules: tuple[Path, ...] = ()
-    authorities: Path | None = None
-    """Certificates of those who may vouch for https instances."""
+    believed: Trust = NO_TRUST
+    """Who may vouch for https instances."""
 
     @property
     def control(self) -> Path:
@@ -75,7 +78,7 @@ http {{
         require "resty.core"
         require("ngx.re").opt("jit_stack_size", 1048576)
         local apply, attempt = require "a8.apply", require "a8.attempt"
-        apply.own = {_quoted(caller.service)}
+        apply.own = {quoted(caller.service)}
         attempt.hop = "unix:{places.hop}"
         require "a8.route"
         require "a8.log"
@@ -122,7 +125,7 @@ http {{
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
     }}
 {_main_server(listen, places, record, str(caller))}
-{_hop_server(places)}
+{hop(places.believed, str(places.hop))}
     server {{
         listen unix:{places.control};
         client_max_body_size {DOCUMENT_BYTES};
@@ -173,11 +176,6 @@ _VARIABLES = ("path", "dst", "rule", "more", "fired", "hop", "sni")
 
 def _main_server(listen: str, places: Places, record: Path | None, source: str) -> str:
     sets = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
-    sets += "".join(f'            set $a8_copy{i} "";\n' for i in range(1, COPIES + 1))
-    named = "".join(
-        _named(*flags) for flags in itertools.product(("", "_grpc", "_retry"), ("", "_tls"), ("", "_copy"))
-    )
-    copies = "".join(_copy(i) for i in range(1, COPIES + 1))
     written = "".join(
         f"        access_log {record} a8_{name} buffer=64k flush=1s if=$a8_{variable};\n"
         for name, variable in (("plain", "plain"), ("ruled", "rule"), ("more", "more"))
@@ -191,34 +189,10 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str) 
     server {{
         listen {listen} backlog=4096;
         http2 on;
-{written}        set $a8_src {_quoted(source)};
+{written}        set $a8_src {quoted(source)};
         error_page 500 502 503 504 = @a8_failed;
         log_by_lua_block {{ require("a8.log").handle() }}
-        proxy_http_version 1.1;
-        proxy_buffering off;
-        proxy_request_buffering off;
-        proxy_buffer_size {HEADER_BYTES};
-        proxy_buffers 8 {HEADER_BYTES};
-        proxy_busy_buffers_size 64k;
-        proxy_redirect off;
-        proxy_connect_timeout 1s;
-        proxy_read_timeout 15s;
-        proxy_send_timeout 15s;
-        proxy_next_upstream error timeout;
-        proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering
-            X-Accel-Charset Cache-Control Expires Set-Cookie Vary;
-        proxy_pass_header Server;
-        proxy_pass_header Date;
-        proxy_pass_header X-Accel-Redirect;
-        proxy_pass_header X-Accel-Expires;
-        proxy_hide_header x-a8-reason;
-        proxy_set_header Host $a8_host;
-        proxy_set_header Connection $a8_connection;
-        proxy_set_header Upgrade $a8_upgrade;
-        proxy_set_header x-request-id $a8_request_id;
-        proxy_set_header traceparent $a8_traceparent;
-        proxy_set_header x-a8-hop $a8_hop;
-{_tls(places, "proxy")}{_grpc(places)}
+{defaults(places.believed)}\
         location / {{
 {sets}            set $a8_host $http_host;
             rewrite_by_lua_block {{ require("a8.route").handle() }}
@@ -227,105 +201,9 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str) 
         location @a8_failed {{
             content_by_lua_block {{ require("a8.attempt").failed() }}
         }}
-{named}{copies}    }}"""
-
-
-def _named(kind: str, tls: str, copy: str) -> str:
-    scheme = {"": "http", "_tls": "https"}[tls]
-    grpc = {"": "grpc", "_tls": "grpcs"}[tls]
-    goes = f"grpc_pass {grpc}://a8_grpc;" if kind == "_grpc" else f"proxy_pass {scheme}://a8$a8_path;"
-    retry = (
-        "            proxy_next_upstream error timeout http_500 http_502 http_503 http_504;\n"
-        "            proxy_request_buffering on;\n"
-        if kind == "_retry"
-        else ""
-    )
-    mirrors = "".join(f"            mirror /.a8/copy/{i};\n" for i in range(1, COPIES + 1)) if copy else ""
-    rewrite = "            rewrite ^ $a8_path break;\n" if kind == "_grpc" else ""
-    return f"""\
-        location @a8{kind}{tls}{copy} {{
-{retry}{mirrors}{rewrite}            body_filter_by_lua_block {{ return require("a8.deadline").check() }}
-            {goes}
-        }}
-"""
-
-
-def _copy(number: int) -> str:
-    return f"""\
-        location = /.a8/copy/{number} {{
-            internal;
-            error_page 599 /;  # whatever becomes of a copy stays with it
-            if ($a8_copy{number} = "") {{ return 204; }}
-            proxy_pass http://$a8_copy{number}$a8_path;
-        }}
-"""
-
-
-def _grpc(places: Places) -> str:
-    return f"""\
-        grpc_connect_timeout 1s;
-        grpc_read_timeout 1h;
-        grpc_send_timeout 1h;
-        grpc_buffer_size {HEADER_BYTES};
-        grpc_next_upstream error timeout;
-        grpc_set_header Host $a8_host;
-        grpc_set_header x-request-id $a8_request_id;
-        grpc_set_header traceparent $a8_traceparent;
-        grpc_set_header x-a8-hop $a8_hop;
-        grpc_pass_header Server;
-        grpc_pass_header Date;
-        grpc_hide_header x-a8-reason;
-        grpc_ignore_headers X-Accel-Redirect X-Accel-Charset;
-{_tls(places, "grpc")}"""
-
-
-def _tls(places: Places, module: str) -> str:
-    lines = [f"{module}_ssl_server_name on;", f"{module}_ssl_name $a8_sni;"]
-    if places.authorities:
-        lines += [
-            f"{module}_ssl_verify on;",
-            f"{module}_ssl_verify_depth 5;",
-            f"{module}_ssl_trusted_certificate {places.authorities};",
-        ]
-    return "".join(f"        {line}\n" for line in lines)
-
-
-def _hop_server(places: Places) -> str:
-    return f"""\
-    server {{
-        listen unix:{places.hop};
-        http2 on;
-        error_page 502 504 = @a8_close;
-        proxy_http_version 1.1;
-        proxy_buffering off;
-        proxy_request_buffering off;
-        proxy_buffer_size {HEADER_BYTES};
-        proxy_buffers 8 {HEADER_BYTES};
-        proxy_busy_buffers_size 64k;
-        proxy_redirect off;
-        proxy_connect_timeout 1s;
-        proxy_read_timeout 1h;
-        proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering
-            X-Accel-Charset Cache-Control Expires Set-Cookie Vary;
-        proxy_pass_header Server;
-        proxy_pass_header Date;
-        proxy_set_header Host $http_host;
-        proxy_set_header x-a8-hop "";
-{_tls(places, "proxy").replace("$a8_sni", "$host")}
-        location / {{
-            set $a8_to "";
-            rewrite_by_lua_block {{ require("a8.hop").handle() }}
-            proxy_pass $a8_to$request_uri;
-        }}
-        location @a8_close {{ return 444; }}
-    }}"""
+{locations()}    }}"""
 
 
 def _user() -> str:
     """Workers run as whoever started nginx; only root has to say so."""
     return f"user {pwd.getpwuid(0).pw_name} root;\n" if os.geteuid() == 0 else ""
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -16,9 +16,8 @@ from amalgam8.routing.condition import ALWAYS, Condition
 from amalgam8.routing.plan import Entry
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Target, mirror_target
 from amalgam8.sidecar.nginx.patterns import test
-
-COPIES = 4
-"""Mirrors of one rule: nginx's configuration is fixed and has a place for each."""
+from amalgam8.sidecar.nginx.upstreams import COPIES
+from amalgam8.sidecar.trust import NO_AUTHORITIES, Trust
 
 REFUSALS: dict[str, tuple[str, Callable[[ServiceRouting], bool]]] = {
     "mirrors": (
@@ -49,6 +48,19 @@ def line(service: ServiceRouting, names: Names) -> bytes:
         return msgspec.json.encode(_document(service, names)) + b"\n"
     except ValueError as error:
         raise Unrenderable(str(error)) from error
+
+
+def believable(service: ServiceRouting, believed: Trust) -> None:
+    """Refuse https instances where nobody could vouch for them.
+
+    Raises:
+        Unrenderable: there is one, and no authority is known.
+    """
+    if believed.usable:
+        return
+    for peer in (each for peers in service.peers.values() for each in peers):
+        if peer.address.tls:
+            raise Unrenderable(NO_AUTHORITIES.format(peer.id))
 
 
 def unavailable(name: str) -> bytes:

@@ -43,7 +43,7 @@ end
 
 local function take_hop(call, peer, held, status)
     local scheme = peer.tls and "https://" or "http://"
-    ngx.var.a8_hop = ("%g %d %s%s"):format(held, status or 0, scheme, peer.place)
+    ngx.var.a8_hop = ("%g %d %s%s %s"):format(held, status or 0, scheme, peer.place, peer.name)
     call.hopped = true
 end
 
@@ -82,7 +82,7 @@ local function again(call, now)
     elseif call.hopped then
         ngx.var.a8_hop, call.hopped = "", false
     end
-    if peer.host or call.host then
+    if peer.host or peer.tls or call.host then
         M.name(call, peer)
         changed = true
     end
@@ -96,7 +96,7 @@ end
 function M.name(call, peer)
     call.own_host = call.own_host or ngx.var.a8_host
     ngx.var.a8_host = peer.host or call.own_host
-    ngx.var.a8_sni = peer.host or peer.address
+    ngx.var.a8_sni = peer.name
     call.host = peer.host
 end
 
@@ -143,7 +143,8 @@ function M.balance()
     if call.target.tls then
         balancer.set_upstream_tls(peer.tls)
     end
-    balancer.set_current_peer(peer.address, peer.port, peer.host)
+    -- The name keeps connections with TLS, each to one name, apart from plain ones.
+    balancer.set_current_peer(peer.address, peer.port, peer.tls and peer.name or nil)
     balancer.enable_keepalive(POOL_IDLE, POOL_CALLS)
 end
 

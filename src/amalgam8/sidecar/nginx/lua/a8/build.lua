@@ -46,6 +46,7 @@ local function peer_of(document, target)
         tls = document.tls or false,
         active = 0,
     }
+    peer.name = peer.host or peer.address  -- for which its certificate has to be
     peer.place = peer.address .. ":" .. peer.port
     peer.dst = target.service .. ":" .. table.concat(document.tags or {}, ",")
     return peer

@@ -5,6 +5,7 @@ local address = require "a8.address"
 local apply = require "a8.apply"
 local context = require "a8.context"
 local fault = require "a8.fault"
+local grpc = require "a8.grpc"
 local headers = require "a8.headers"
 local limit = require "a8.limit"
 local match = require "a8.match"
@@ -15,8 +16,11 @@ local refuse = require "a8.refuse"
 local first, holds, get = match.first, match.holds, headers.get
 
 local RETRIES = 2
+local COPIES = 4
 local BODY_KEPT = 65536
+local BODY_COPIED = 1048576
 local IDEMPOTENT = { GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true, TRACE = true }
+local SENDS = { PUT = true, POST = true, PATCH = true }
 local started = ngx.now()
 
 local M = {}
@@ -71,9 +75,21 @@ local function note(rules, rule)
     end
 end
 
--- Whether the body is short enough to be kept for another attempt.
-local function repeatable()
-    return not get("transfer-encoding") and (tonumber(get("content-length")) or 0) <= BODY_KEPT
+-- Whether the whole body is known to come, and to be no longer than ``most`` bytes.
+local function is_short(most)
+    local length = get("content-length")
+    if length then
+        return (tonumber(length) or 0) <= most
+    elseif get("transfer-encoding") then
+        return false
+    end
+    -- HTTP/2 may send a body without saying so.
+    return ngx.req.http_version() < 2 or not SENDS[ngx.req.get_method()]
+end
+
+-- A copy needs the whole body before the call itself goes on: streams would wait, long bodies pile up.
+local function may_be_copied(call)
+    return not call.grpc and not get("upgrade") and is_short(BODY_COPIED)
 end
 
 -- What becomes of the request: a call, or nil and the arguments of a refusal.
@@ -123,10 +139,12 @@ local function decide(now)
             note(rules, entry.rule)
         end
     end
+    local content = get("content-type")
+    call.grpc = content ~= nil and content:sub(1, 16) == "application/grpc"
     if service.mirrors[1] then
         local entry = first(service.mirrors, get, now)
         if entry then
-            call.copies = copy(entry, now)
+            call.copies = may_be_copied(call) and copy(entry, now) or nil
             note(rules, entry.rule)
         end
     end
@@ -135,13 +153,11 @@ local function decide(now)
         call.retries_left = RETRIES
     else
         call.retries_left = retries
-        call.on_5xx = retries > 0 and IDEMPOTENT[ngx.req.get_method()] and repeatable() or false
+        call.on_5xx = retries > 0 and IDEMPOTENT[ngx.req.get_method()] and is_short(BODY_KEPT) or false
     end
     if slice.timeout then
         call.deadline = now + slice.timeout
     end
-    local content = get("content-type")
-    call.grpc = content ~= nil and content:sub(1, 16) == "application/grpc"
     local accept = get("accept")
     call.streams = call.grpc or get("upgrade") ~= nil
         or (accept ~= nil and accept:find("text/event-stream", 1, true) ~= nil)
@@ -197,8 +213,13 @@ local function place_of(call)
 end
 
 local function set_copies(copies)
-    for i = 1, math.min(#copies, 4) do
-        ngx.var["a8_copy" .. i] = copies[i].place
+    local var = ngx.var
+    for i = 1, COPIES do
+        local peer = copies[i]
+        local name = "a8_copy" .. i
+        var[name] = peer and (peer.tls and "https://" or "http://") .. peer.place or ""
+        var[name .. "_host"] = peer and (peer.host or var.a8_host) or ""
+        var[name .. "_sni"] = peer and peer.name or ""
     end
 end
 
@@ -242,6 +263,9 @@ function M.handle()
     end
     if call.copies then
         set_copies(call.copies)
+    end
+    if call.grpc then
+        grpc.set_path(call.path)
     end
     return ngx.exec(place_of(call))
 end
