@@ -13,6 +13,7 @@ _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.
 NO_AUTHORITIES = (
     "no file of certificate authorities was found; set proxy_ca_cert_file; instance {} gets no calls"
 )
+"""Takes the instance's id."""
 
 
 class Trust(msgspec.Struct, frozen=True):

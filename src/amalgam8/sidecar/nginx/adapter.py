@@ -21,14 +21,13 @@ from amalgam8.routing.resolve import ServiceRouting
 from amalgam8.runtime.latest import Latest
 from amalgam8.sidecar.nginx.configuration import Places, configuration
 from amalgam8.sidecar.nginx.metrics import metrics
+from amalgam8.sidecar.nginx.modules import find_modules, missing_package
 from amalgam8.sidecar.nginx.names import HostNames
 from amalgam8.sidecar.nginx.process import (
     Process,
     check_port,
     find_binary,
-    find_modules,
     listen_address,
-    missing_package,
     port_taken,
 )
 from amalgam8.sidecar.nginx.push import Answer, Head, push
