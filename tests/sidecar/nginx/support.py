@@ -273,6 +273,12 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+def workers(mesh: Mesh) -> list[int]:
+    """The processes that answer calls now."""
+    pid = mesh.nginx.pid
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 @contextlib.asynccontextmanager
 async def backends(*names: str) -> AsyncIterator[list[Backend]]:
     found = [Backend(name) for name in names]
