@@ -19,7 +19,7 @@ FEATURES = frozenset(
     {
         *("blocks", "headers", "lb_type", "resilience", "host", "hostnames", "uri", "traceparent"),
         *("no-answer", "timeouts", "retries", "faults-as-failures", "access", "limits", "mirrors"),
-        *("trace", "record", "affinity", "malformed-paths"),
+        *("trace", "record", "affinity", "malformed-paths", "long-bodies-again"),
     }
 )
 
@@ -40,13 +40,17 @@ class Proxy(Protocol):
         """All access records that were written so far."""
         ...
 
+    def pids(self) -> list[int]:
+        """The processes that calls go through."""
+        ...
+
     async def stop(self) -> None: ...
 
 
 class EnvoyProxy:
     """Envoy, as the sidecar drives it."""
 
-    lacks = frozenset({"traceparent"})
+    lacks = frozenset({"traceparent", "long-bodies-again"})
 
     def __init__(self) -> None:
         self.port = 0
@@ -67,6 +71,11 @@ class EnvoyProxy:
     def records(self) -> list[dict[str, Any]]:
         lines = self._records.read_bytes().split(b"\n") if self._records.is_file() else []
         return [msgspec.json.decode(line) for line in lines[:-1]]
+
+    def pids(self) -> list[int]:
+        assert self._mesh is not None
+        assert self._mesh.envoy.pid is not None
+        return [self._mesh.envoy.pid]
 
     async def stop(self) -> None:
         await self._exits.aclose()
@@ -96,6 +105,10 @@ class NginxProxy:
     def records(self) -> list[dict[str, Any]]:
         lines = self._records.read_bytes().split(b"\n") if self._records.is_file() else []
         return [msgspec.json.decode(line.decode(errors="replace")) for line in lines[:-1]]
+
+    def pids(self) -> list[int]:
+        assert self._mesh is not None
+        return nginx.workers(self._mesh)
 
     async def stop(self) -> None:
         await self._exits.aclose()
