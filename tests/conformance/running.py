@@ -19,6 +19,9 @@ from tests.sidecar.envoy.support import LIMIT, Client
 
 PLACES = 6
 MANY = 400
+NAMES = {"localhost": ("127.0.0.1",)}
+"""What the sidecar would have looked up."""
+
 USERS = 200
 
 
@@ -41,7 +44,7 @@ class Bench:
             name: self._dead if nature.dead else self.pool.ports[place]
             for place, (_, name, nature) in enumerate(given)
         }
-        routing = resolve(case.plan(), case.registered(ports), NOW)
+        routing = resolve(case.plan(), case.registered(ports), NOW, NAMES)
         assert await self.proxy.apply(routing) == {}
         return routing
 

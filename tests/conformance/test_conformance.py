@@ -9,7 +9,7 @@ from tests.conformance.case import NOW, Case, read_cases
 from tests.conformance.conftest import LACKS
 from tests.conformance.expect import check_decide
 from tests.conformance.proxies import FEATURES, PROXIES
-from tests.conformance.running import PLACES, Bench
+from tests.conformance.running import NAMES, PLACES, Bench
 
 CASES = read_cases()
 BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
@@ -27,7 +27,7 @@ def test_the_cases_are_many_and_can_be_told_apart() -> None:
 @BY_NAME
 def test_decide(case: Case) -> None:
     ports = {name: 1024 + place for place, (_, name, _) in enumerate(case.given())}
-    routing = resolve(case.plan(), case.registered(ports, dead=False), NOW)
+    routing = resolve(case.plan(), case.registered(ports, dead=False), NOW, NAMES)
     for ask in case.asks:
         check_decide(routing, ask)
 

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam8.model.instance import Instance
+from amalgam8.model.instance import Endpoint, Instance
 from amalgam8.routing.plan import DestinationPlan, FaultEntry, PlanBackend, PlanDelay, RouteEntry
-from amalgam8.routing.resolve import resolve
+from amalgam8.routing.resolve import Target, resolve
 from amalgam8.sidecar.resolver import Resolver
 from tests.wire import instance
 
@@ -114,3 +114,35 @@ def test_step_by_step_comes_out_as_the_whole_does(
         for name, service in resolver.routing.items():
             if name in before and before[name] == service:
                 assert before[name] is service
+
+
+def test_an_instance_counts_once_its_name_has_addresses() -> None:
+    named = Instance("n", "a", Endpoint("http", "db.example:80"), status="UP", tags=("v1",))
+    groups = {"a": (A1, named), "b": (B1,)}
+    resolver = Resolver()
+    resolver.update({"b": to("a")}, groups, 0.0, {})
+    assert [peer.id for peer in resolver.routing["a"].peers[Target("a")]] == [A1.id]
+    before = resolver.routing
+    assert not resolver.update({"b": to("a")}, groups, 0.0, {"other.example": ("10.0.0.1",)})
+    assert resolver.update({"b": to("a")}, groups, 0.0, {"db.example": ("10.0.0.1",)})
+    for service in ("a", "b"):
+        assert resolver.routing[service] is not before[service]
+        places = {peer.id: peer.places for peer in resolver.routing[service].peers[Target("a")]}
+        assert places == {A1.id: (), "n": ("10.0.0.1",)}
+    assert resolver.update({"b": to("a")}, groups, 0.0, {"db.example": ("10.0.0.2",)})
+    assert ("10.0.0.2",) in {peer.places for peer in resolver.routing["a"].peers[Target("a")]}
+
+
+def test_a_service_of_names_without_addresses_is_known_all_the_same() -> None:
+    named = Instance("n", "a", Endpoint("http", "db.example:80"), status="UP")
+    resolver = Resolver()
+    resolver.update({}, {"a": (named,)}, 0.0, {})
+    assert resolver.routing["a"].peers == {Target("a"): ()}
+
+
+def test_pinned_tags_have_their_instances_whatever_the_rules_say() -> None:
+    resolver = Resolver({"a": (("v2",), ())})
+    resolver.update({"a": to("a", "v1")}, {"a": (A1, A2)}, 0.0)
+    peers = resolver.routing["a"].peers
+    assert [peer.id for peer in peers[Target("a", ("v2",))]] == [A2.id]
+    assert len(peers[Target("a")]) == 2

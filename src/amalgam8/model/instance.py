@@ -6,6 +6,7 @@ body is read by the registry; here stand the nouns that both ends share. Refuses
 
 import hashlib
 import ipaddress
+from functools import lru_cache
 
 import msgspec
 
@@ -97,7 +98,10 @@ def _split(value: str) -> tuple[str, str]:
     return host, port
 
 
+@lru_cache(maxsize=16384)
 def _is_ip(host: str) -> bool:
+    if ":" not in host and not host.replace(".", "").isdigit():
+        return False
     try:
         ipaddress.ip_address(host)
     except ValueError:

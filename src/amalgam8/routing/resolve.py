@@ -42,16 +42,23 @@ SHARES = 100_000_000
 Instances = Mapping[str, tuple[Instance, ...]]
 """Instances by service, those that may take calls only."""
 
+Names = Mapping[str, tuple[str, ...]]
+"""IP addresses by host name, the preferred first; names that nobody could look up are missing."""
+
 Tags = tuple[str, ...]
 E = TypeVar("E", bound=Entry)
 
 
 class Peer(msgspec.Struct, frozen=True, order=True):
-    """One instance that takes calls."""
+    """One instance that takes calls.
+
+    ``places`` are the IP addresses of an address that is a host name, the preferred first.
+    """
 
     id: str
     address: Address
     tags: Tags = ()
+    places: tuple[str, ...] = ()
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -127,20 +134,31 @@ class ServiceRouting(msgspec.Struct, frozen=True):
 Routing = Mapping[str, ServiceRouting]
 
 
-def resolve(plan: Plan, instances: Instances, now: float) -> dict[str, ServiceRouting]:
+def resolve(
+    plan: Plan, instances: Instances, now: float, names: Names | None = None
+) -> dict[str, ServiceRouting]:
     """Join all. Known is each service that has an instance or is a destination of the Plan."""
     known = sorted({*plan, *(name for name, found in instances.items() if found)})
-    return {name: resolve_service(name, plan.get(name), instances, now) for name in known}
+    return {name: resolve_service(name, plan.get(name), instances, now, names) for name in known}
 
 
 def resolve_service(
-    name: str, part: DestinationPlan | None, instances: Instances, now: float
+    name: str,
+    part: DestinationPlan | None,
+    instances: Instances,
+    now: float,
+    names: Names | None = None,
+    pins: Iterable[Tags] = (),
 ) -> ServiceRouting:
-    """Join one service's part with the instances of every service that its backends name."""
+    """Join one service's part with the instances of every service that its backends name.
+
+    An instance whose host name is not in ``names`` is as if it were not there; ``names`` None: nobody
+    looked anything up, and all are there. ``pins`` are tags whose instances are wanted in any case.
+    """
     part = part or DestinationPlan()
     entries, faults, traces = _live(part.routes, now), _live(part.faults, now), _live(part.traces, now)
     mirrors = _live(part.mirrors, now)
-    cutter = _Cutter(_cuts(faults, traces), instances)
+    cutter = _Cutter(_cuts(faults, traces), instances, names)
     routes = [cutter.route(entry) for entry in entries]
     inner = [route for route in routes if route.outer is None]
     if not any(route.match == ALWAYS and route.expires is None for route in inner):
@@ -148,6 +166,8 @@ def resolve_service(
     for entry in mirrors:
         for mirror in entry.mirrors:
             cutter.peers.setdefault(mirror_target(name, mirror), cutter.carriers(name, mirror.tags))
+    for tags in pins:
+        cutter.peers.setdefault(Target(name, tags), cutter.carriers(name, tags))
     live = ServiceRouting(
         name=name,
         routes=tuple(inner),
@@ -199,10 +219,11 @@ def _cuts(faults: Iterable[FaultEntry], traces: Iterable[TraceEntry]) -> tuple[T
 class _Cutter:
     """Cuts backends along the tags of faults; ``peers`` gains the targets that come up."""
 
-    def __init__(self, cuts: tuple[Tags, ...], instances: Instances) -> None:
+    def __init__(self, cuts: tuple[Tags, ...], instances: Instances, names: Names | None = None) -> None:
         self.peers: dict[Target, tuple[Peer, ...]] = {}
         self._cuts = cuts
         self._instances = instances
+        self._names = names
 
     def route(self, entry: RouteEntry) -> Route:
         slices = self.slices(entry.backends)
@@ -229,8 +250,14 @@ class _Cutter:
         found: list[Peer] = []
         for instance in self._instances.get(service, ()):
             address = address_of(instance.endpoint)
-            if address is not None and set(instance.tags).issuperset(tags):
-                found.append(Peer(instance.id, address, tuple(sorted(set(instance.tags)))))
+            if address is None or not set(instance.tags).issuperset(tags):
+                continue
+            places: tuple[str, ...] = ()
+            if self._names is not None and not address.is_ip:
+                places = self._names.get(address.host, ())
+                if not places:
+                    continue
+            found.append(Peer(instance.id, address, tuple(sorted(set(instance.tags))), places))
         return tuple(sorted(found))
 
     def _partition(self, backend: PlanBackend) -> dict[Target, tuple[Peer, ...]]:

@@ -21,6 +21,7 @@ from amalgam8.sidecar import state, supervise
 from amalgam8.sidecar.admin import Admin, Driven
 from amalgam8.sidecar.endpoint import endpoint_of, until_accepting
 from amalgam8.sidecar.follow import Follower
+from amalgam8.sidecar.names import Names
 from amalgam8.sidecar.proxy import Proxy
 from amalgam8.sidecar.registration import Registration
 from amalgam8.sidecar.report import Reporter
@@ -109,6 +110,7 @@ class Agent:
         controller = ControllerClient(http)
         proxy = make_proxy(settings, folder)
         follower = Follower()
+        names = Names(follower.seen, follower.take_names, self._identity)
         join = Join(follower.seen, proxy.desired)
         reporter = Reporter(
             controller, self._identity, settings.own_service, proxy.name, proxy.confirmed, follower.key
@@ -117,6 +119,7 @@ class Agent:
         self._background += [
             proxy.run(),
             join.run(),
+            names.run(),
             follower.follow_registry(self._registry.watch()),
             follower.follow_controller(watch),
             reporter.run(),

@@ -7,7 +7,7 @@ be half way through an upgrade. Refuses to forget: losing a stream changes nothi
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -27,10 +27,11 @@ _log = Log("sidecar.follow")
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The newest of both; None until the first snapshot of each."""
+    """The newest of both; None until the first snapshot of each. ``names``: addresses of host names."""
 
     plan: SeenPlan | None = None
     instances: SeenInstances | None = None
+    names: Mapping[str, tuple[str, ...]] = {}
 
 
 class Stream:
@@ -105,6 +106,10 @@ class Follower:
     async def follow_controller(self, watch: Watch[PlanSnapshot, PlanDelta]) -> None:
         """Never returns."""
         await self.controller.follow(watch, self._take_plan)
+
+    def take_names(self, answers: Mapping[str, tuple[str, ...]]) -> None:
+        """Addresses of host names have changed."""
+        self.seen.set(msgspec.structs.replace(self.seen.value, names=answers))
 
     def _take_instances(self, event: Hello | InstanceSnapshot | InstanceDelta | Lost) -> None:
         now = asyncio.get_running_loop().time()

@@ -7,15 +7,20 @@ stays the same object, since proxies take identity as "nothing to do". Pure; the
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from amalgam8.model.instance import Instance
+from amalgam8.model.instance import Instance, address_of
 from amalgam8.routing.plan import DestinationPlan
-from amalgam8.routing.resolve import Routing, ServiceRouting, resolve_service, services_used
+from amalgam8.routing.resolve import Names, Routing, ServiceRouting, Tags, resolve_service, services_used
 
 
 class Resolver:
-    """Holds the last Plan, the last instances, and the Routing that they make."""
+    """Holds the last Plan, the last instances, and the Routing that they make.
 
-    def __init__(self) -> None:
+    ``pins`` are tags by service whose instances are wanted whatever the rules say.
+    """
+
+    def __init__(self, pins: Mapping[str, tuple[Tags, ...]] | None = None) -> None:
+        self._pins = pins or {}
+        self._names: Names | None = None
         self.routing: Routing = {}
         self._parts: Mapping[str, DestinationPlan] = {}
         self._groups: Mapping[str, tuple[Instance, ...]] = {}
@@ -28,21 +33,26 @@ class Resolver:
         return min(self._lapses.values(), default=None)
 
     def update(
-        self, parts: Mapping[str, DestinationPlan], groups: Mapping[str, tuple[Instance, ...]], now: float
+        self,
+        parts: Mapping[str, DestinationPlan],
+        groups: Mapping[str, tuple[Instance, ...]],
+        now: float,
+        names: Names | None = None,
     ) -> bool:
         """Bring ``routing`` up to date; says whether it is another one now.
 
-        What is the same object as last time counts as unchanged; ``now`` in seconds since the epoch.
+        What is the same object as last time counts as unchanged; ``now`` in seconds since the epoch,
+        ``names`` as in ``resolve_service``.
         """
         changed = set(_differing(self._parts, parts))
         dirty = set(changed)
-        for service in _differing(self._groups, groups):
+        for service in {*_differing(self._groups, groups), *self._renamed(groups, names)}:
             dirty.add(service)
             dirty |= self._users.get(service, set())
         dirty.update(name for name, lapse in self._lapses.items() if lapse <= now)
         for name in changed:
             self._use(name, self._parts.get(name), parts.get(name))
-        self._parts, self._groups = parts, groups
+        self._parts, self._groups, self._names = parts, groups, names
         return self._recompute(dirty, now)
 
     def _use(self, name: str, old: DestinationPlan | None, new: DestinationPlan | None) -> None:
@@ -54,12 +64,22 @@ class Resolver:
         for service in services_used(name, new) - {name}:
             self._users.setdefault(service, set()).add(name)
 
+    def _renamed(self, groups: Mapping[str, tuple[Instance, ...]], names: Names | None) -> list[str]:
+        """Services with an instance whose host name has other addresses now."""
+        hosts = set(_differing(self._names or {}, names or {}))
+        if not hosts:
+            return []
+        return [name for name, group in groups.items() if hosts.intersection(_hosts(group))]
+
+    def _service(self, name: str, part: DestinationPlan | None, now: float) -> ServiceRouting:
+        return resolve_service(name, part, self._groups, now, self._names, self._pins.get(name, ()))
+
     def _recompute(self, dirty: Iterable[str], now: float) -> bool:
         fresh: dict[str, ServiceRouting] | None = None
         for name in dirty:
             part = self._parts.get(name)
             known = part is not None or bool(self._groups.get(name))
-            new = resolve_service(name, part, self._groups, now) if known else None
+            new = self._service(name, part, now) if known else None
             self._lapses.pop(name, None)
             if new is not None and new.lapses is not None:
                 self._lapses[name] = new.lapses
@@ -73,6 +93,10 @@ class Resolver:
             return False
         self.routing = fresh
         return True
+
+
+def _hosts(group: Iterable[Instance]) -> Iterable[str]:
+    return (address.host for each in group if (address := address_of(each.endpoint)) is not None)
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

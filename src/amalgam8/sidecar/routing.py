@@ -7,8 +7,9 @@ which proxy it is.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from amalgam8.routing.resolve import Tags
 from amalgam8.runtime.latest import Latest
 from amalgam8.runtime.logs import Log
 from amalgam8.sidecar.follow import Seen
@@ -22,17 +23,21 @@ _log = Log("sidecar.routing")
 
 
 class Join:
-    """Keeps ``desired`` up to date. ``clock`` gives seconds since the epoch."""
+    """Keeps ``desired`` up to date. ``clock`` gives seconds since the epoch; ``pins`` as for ``Resolver``."""
 
     def __init__(
-        self, seen: Latest[Seen], desired: Latest[Desired], clock: Callable[[], float] = time.time
+        self,
+        seen: Latest[Seen],
+        desired: Latest[Desired],
+        clock: Callable[[], float] = time.time,
+        pins: Mapping[str, tuple[Tags, ...]] | None = None,
     ) -> None:
         self.resolutions = 0
         self.seconds = 0.0
         self._seen = seen
         self._desired = desired
         self._clock = clock
-        self._resolver = Resolver()
+        self._resolver = Resolver(pins)
 
     async def run(self) -> None:
         """Never returns."""
@@ -45,7 +50,7 @@ class Join:
         if seen.plan is None or seen.instances is None:
             return
         started = time.perf_counter()
-        changed = self._resolver.update(seen.plan.parts, seen.instances.groups, self._clock())
+        changed = self._resolver.update(seen.plan.parts, seen.instances.groups, self._clock(), seen.names)
         self.resolutions += 1
         self.seconds += time.perf_counter() - started
         stamp = Stamp(seen.plan.stamp, seen.instances.stamp)

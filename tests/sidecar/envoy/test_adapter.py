@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from amalgam8.model.instance import Address
-from amalgam8.model.report import Rejection
 from amalgam8.routing.condition import ALWAYS
 from amalgam8.routing.plan import FaultEntry, PlanDelay
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
@@ -176,14 +175,11 @@ async def test_endpoints_that_envoy_refuses_are_blamed_on_their_destination(mesh
         assert (await mesh.ask("/bad/")).status == 200
 
 
-async def test_host_names_are_left_out_but_for_localhost(mesh: Mesh) -> None:
+async def test_a_host_name_is_the_host_that_its_instance_sees(mesh: Mesh) -> None:
     async with backends("one") as (one,):
-        named = Peer("n", Address("db.example", 80))
-        local = Peer("l", Address("localhost", one.port))
-        confirmed = await mesh.follow(simple("svc", named, local))
-        assert confirmed.rejected == (
-            Rejection("svc", "endpoints with a host name are not supported yet; instance n gets no calls"),
-        )
+        unknown = Peer("n", Address("db.example", 80))
+        local = Peer("l", Address("localhost", one.port), (), ("127.0.0.1",))
+        assert (await mesh.follow(simple("svc", unknown, local))).rejected == ()
         for _ in range(4):
             assert (await mesh.ask("/svc/", ("host", "mesh:80"))).call.header("host") == ["localhost"]
         await mesh.follow(simple("svc", one.peer()))

@@ -74,6 +74,18 @@ async def test_connections_to_instances_are_kept(mesh: Mesh) -> None:
         assert one.connections == 1
 
 
+async def test_the_addresses_of_a_name_are_one_instance_and_tried_in_order(mesh: Mesh) -> None:
+    async with backends("named", "plain") as (named, plain):
+        peer = Peer("n", Address("db.example", named.port), (), ("127.0.0.9", "127.0.0.8", "127.0.0.1"))
+        await mesh.follow(simple("svc", peer, plain.peer()))
+        assert await statuses(mesh, 40) == {200: 40}
+        assert named.calls == plain.calls == 20
+        moved = Peer("n", Address("db.example", named.port), (), ("127.0.0.1",))
+        await mesh.follow(simple("svc", moved, plain.peer()))
+        assert await statuses(mesh, 20) == {200: 20}
+        assert named.calls == plain.calls == 30
+
+
 async def test_policies_count_apart(mesh: Mesh) -> None:
     async with backends("one", "two") as (one, two):
         strict = Target("svc", policy=Policy("random", Resilience(consecutive_errors=2, sleep_window=60)))

@@ -6,8 +6,6 @@ refuses connections is left out for some seconds; one that answers 5xx only wher
 all are left out, all are tried.
 """
 
-import contextlib
-import socket
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -39,10 +37,6 @@ FIVE_IN_A_ROW = 5
 """Envoy's own number, which has no effect where the policy gives none."""
 
 TEMPLATES_LIMIT = 256
-
-NO_NAMES = "endpoints with a host name are not supported yet; instance {} gets no calls"
-LOCAL = {"localhost": "127.0.0.1"}
-"""The one name that needs no name service."""
 
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _OFF = {"value": 0}
@@ -79,7 +73,8 @@ def endpoints(
 ) -> tuple[tuple[Resource, Resource], str]:
     """The instances of one target that can be called, and what is wrong with the first that cannot be.
 
-    Once for each of its clusters.
+    Once for each of its clusters. An instance is one endpoint, however many addresses its host name has:
+    they are tried one after the other when a connection is made. One without any is left out.
     """
     assignment = endpoint_pb2.ClusterLoadAssignment()
     group = None
@@ -88,16 +83,22 @@ def endpoints(
     secure = tls_hosts(peers)
     for peer in peers:
         address = peer.address
-        host = LOCAL.get(address.host, address.host)
-        if words := _obstacle(peer, host, secure, believed):
+        if words := _obstacle(peer, secure, believed):
             problem = problem or words.format(peer.id)
             continue
+        if not (peer.places or address.is_ip):
+            continue
+        first, *others = peer.places or (address.host,)
         group = group or assignment.endpoints.add()
         one = group.lb_endpoints.add()
         endpoint = one.endpoint
         place = endpoint.address.socket_address
-        place.address, place.port_value = host, address.port
-        if host != address.host:
+        place.address, place.port_value = first, address.port
+        for other in others:
+            endpoint.additional_addresses.add(
+                address={"socket_address": {"address": other, "port_value": address.port}}
+            )
+        if peer.places:
             endpoint.hostname = address.host
         said = f"{target.service}:{','.join(peer.tags)}" if peer.tags else target.service
         if address.tls:
@@ -108,24 +109,13 @@ def endpoints(
     return (plain, grpc), problem
 
 
-def _obstacle(peer: Peer, host: str, secure: tuple[str, ...], believed: Trust) -> str:
+def _obstacle(peer: Peer, secure: tuple[str, ...], believed: Trust) -> str:
     """Why an instance cannot be called; empty: it can."""
-    if not _is_ip(host):
-        return NO_NAMES
     if peer.address.tls and not believed.usable:
         return NO_AUTHORITIES
     if peer.address.tls and peer.address.host not in secure:
         return TOO_MANY
     return ""
-
-
-def _is_ip(host: str) -> bool:
-    """Whether Envoy can connect to it without a name service (and much faster than ``ipaddress``)."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError, ValueError):
-            socket.inet_pton(family, host)
-            return True
-    return False
 
 
 def _template(policy: Policy, http2: bool) -> cluster_pb2.Cluster:
