@@ -142,3 +142,23 @@ async def test_an_instance_that_stops_in_peace_fails_no_call(
         await calls(two, 200)
         done.set()
     assert set(seen) == {200}
+
+
+async def test_a_name_of_several_addresses_is_one_instance_that_is_reached_by_any(
+    proxy: Proxy, pair: tuple[Backend, Backend]
+) -> None:
+    one, two = pair
+    places = ("127.0.0.2", "127.0.0.3", "127.0.0.1")  # nobody listens on the first two
+    named = Peer("named", Address("localhost", one.port), (), places)
+    for turn in range(3):  # each time a new service
+        await follow(proxy, named, name=f"named{turn}")
+        async with Client(proxy.port) as client:
+            for _ in range(4):
+                reply = await client.ask(f"/named{turn}/", method="POST", body=b"x")
+                assert (reply.status, reply.call.header("host")) == (200, ["localhost"])
+    await follow(proxy, named, two.peer())
+    before = one.calls
+    async with Client(proxy.port) as client:
+        for _ in range(40):
+            assert (await client.ask("/svc/")).status == 200
+    assert (one.calls - before, two.calls) == (20, 20)

@@ -76,7 +76,8 @@ class Backend:
             self._server = None
 
     def peer(self, *tags: str, host: str = "127.0.0.1", tls: bool = False) -> Peer:
-        return Peer(self.name, Address(host, self.port, tls), tuple(sorted(tags)))
+        address = Address(host, self.port, tls)
+        return Peer(self.name, address, tuple(sorted(tags)), () if address.is_ip else ("127.0.0.1",))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

@@ -223,8 +223,8 @@ async def test_what_cannot_be_done_is_rejected_and_the_rest_followed(mesh: Mesh)
 
 
 async def test_what_nginx_refuses_is_left_out_by_name(tmp_path: Path) -> None:
-    def faulty(service: ServiceRouting, names: object) -> bytes:
-        text = line(service, {})
+    def faulty(service: ServiceRouting) -> bytes:
+        text = line(service)
         return text.replace(b'"is","odd"', b'"regex","("')
 
     async with running(tmp_path, render_service=faulty) as mesh, backends("one") as (one,):

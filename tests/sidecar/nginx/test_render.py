@@ -8,32 +8,39 @@ from amalgam8.model.instance import Address
 from amalgam8.routing.condition import Condition
 from amalgam8.routing.plan import MirrorEntry, PlanMirror
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target, mirror_target
-from amalgam8.sidecar.nginx.render import REFUSALS, Unrenderable, believable, host_names, line, unavailable
+from amalgam8.sidecar.nginx.render import REFUSALS, Unrenderable, believable, line, unavailable
 from amalgam8.sidecar.nginx.upstreams import COPIES
 from amalgam8.sidecar.trust import Trust
 
 TARGET = Target("reviews")
 
 
-def service(host: str, *routes: Route) -> ServiceRouting:
-    peers: dict[Target, tuple[Peer, ...]] = {TARGET: (Peer("one", Address(host, 80), ("v1",)),)}
+def service(host: str, *routes: Route, places: tuple[str, ...] = ()) -> ServiceRouting:
+    peers: dict[Target, tuple[Peer, ...]] = {TARGET: (Peer("one", Address(host, 80), ("v1",), places),)}
     return ServiceRouting("reviews", (*routes, Route((Slice(TARGET, timeout=2, retries=1),))), peers=peers)
 
 
 def test_a_line_has_targets_and_routes() -> None:
-    found = json.loads(line(service("::1"), {}))
+    found = json.loads(line(service("::1")))
     assert found["targets"][0]["peers"] == [{"id": "one", "port": 80, "tags": ["v1"], "address": "[::1]"}]
     assert found["routes"] == [{"slices": [{"target": 1, "weight": 100_000_000, "timeout": 2, "retries": 1}]}]
-    assert line(service("::1"), {}).count(b"\n") == 1
-    assert line(service("::1"), {}) == line(service("::1"), {})
+    assert line(service("::1")).count(b"\n") == 1
+    assert line(service("::1")) == line(service("::1"))
 
 
-def test_host_names_come_resolved_or_not_at_all() -> None:
-    named = service("reviews.example")
-    assert host_names(named) == {"reviews.example"}
-    assert json.loads(line(named, {}))["targets"][0]["peers"] == []
-    peers = json.loads(line(named, {"reviews.example": ("10.0.0.1", "10.0.0.2")}))["targets"][0]["peers"]
-    assert [(peer["address"], peer["host"]) for peer in peers] == [("10.0.0.1", "reviews.example")]
+def test_an_instance_with_a_host_name_is_one_peer_whatever_its_name_stands_for() -> None:
+    assert json.loads(line(service("reviews.example")))["targets"][0]["peers"] == []
+    peers = json.loads(line(service("reviews.example", places=("10.0.0.1", "::2"))))["targets"][0]["peers"]
+    assert peers == [
+        {
+            "id": "one",
+            "port": 80,
+            "tags": ["v1"],
+            "address": "10.0.0.1",
+            "host": "reviews.example",
+            "others": ["[::2]"],
+        }
+    ]
 
 
 def test_what_cannot_be_done_is_refused() -> None:
@@ -46,12 +53,12 @@ def test_what_cannot_be_done_is_refused() -> None:
         peers={TARGET: (), **{mirror_target("reviews", each): () for each in mirrors}},
     )
     with pytest.raises(Unrenderable, match="more than 4 mirror"):
-        line(many, {})
+        line(many)
 
 
 def test_a_pattern_that_cannot_be_said_is_refused() -> None:
     with pytest.raises(Unrenderable, match="RE2 refuses"):
-        line(service("::1", Route((Slice(TARGET),), Condition((("x", "("),)))), {})
+        line(service("::1", Route((Slice(TARGET),), Condition((("x", "("),)))))
 
 
 def test_https_needs_somebody_who_vouches() -> None:

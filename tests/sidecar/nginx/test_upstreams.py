@@ -106,7 +106,7 @@ async def test_a_kept_connection_never_serves_the_other_kind(trusting: Mesh, nam
     await trusting.follow(
         simple("secure", named.peer(host="localhost", tls=True)),
         simple("plain", Peer("plain", Address("127.0.0.1", named.port))),
-        simple("named", Peer("named", place)),
+        simple("named", Peer("named", place, (), ("127.0.0.1",))),
     )
     for _ in range(3):
         assert (await trusting.ask("/secure/")).status == 200

@@ -22,7 +22,6 @@ from amalgam8.runtime.latest import Latest
 from amalgam8.sidecar.nginx.configuration import Places, configuration
 from amalgam8.sidecar.nginx.metrics import metrics
 from amalgam8.sidecar.nginx.modules import find_modules, missing_package
-from amalgam8.sidecar.nginx.names import HostNames
 from amalgam8.sidecar.nginx.process import (
     Process,
     check_port,
@@ -32,14 +31,7 @@ from amalgam8.sidecar.nginx.process import (
 )
 from amalgam8.sidecar.nginx.push import Answer, Head, push
 from amalgam8.sidecar.nginx.records import traced
-from amalgam8.sidecar.nginx.render import (
-    Names,
-    Unrenderable,
-    believable,
-    host_names,
-    line,
-    unavailable,
-)
+from amalgam8.sidecar.nginx.render import Unrenderable, believable, line, unavailable
 from amalgam8.sidecar.proxy import Confirmed, Desired
 from amalgam8.sidecar.trust import Trust, trust
 
@@ -52,7 +44,7 @@ PAUSE = 0.05
 CHECK_EVERY = 0.5
 """Seconds between looks at whether nginx has been started again, and knows nothing."""
 
-RenderService = Callable[[ServiceRouting, Names], bytes]
+RenderService = Callable[[ServiceRouting], bytes]
 
 log = logging.getLogger("amalgam8.proxy")
 
@@ -124,7 +116,6 @@ class Nginx:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._process.run())
                     group.create_task(_guard(places))
-                    group.create_task(documents.names.run())
                     group.create_task(documents.follow())
                     raise await refused
             except* InvalidSetting as errors:
@@ -174,14 +165,13 @@ class _Documents:
         believed: Trust,
         render_service: RenderService,
     ) -> None:
-        self.names = HostNames()
         self._desired = desired
         self._confirmed = confirmed
         self._process = process
         self._control = control
         self._trust = believed
         self._render_service = render_service
-        self._rendered: dict[str, tuple[ServiceRouting, Names, bytes]] = {}
+        self._rendered: dict[str, tuple[ServiceRouting, bytes]] = {}
         self._problems: dict[str, str] = {}
         self._refused: dict[str, tuple[bytes, str]] = {}  # by name: the line that nginx refused, and why
         self._had: dict[str, bytes] = {}  # what nginx follows
@@ -190,37 +180,27 @@ class _Documents:
         self._pid: int | None = None
 
     async def follow(self) -> None:
-        """Follow what the agent desires, what host names mean, and nginx's own new starts."""
-        seen = names = 0
+        """Never returns."""
+        seen = 0
         while True:
-            seen = await self._newer(seen, names)
-            names = self.names.known.version
+            seen = await self._newer(seen)
             if seen:
                 await self._bring(self._desired.value)
 
-    async def _newer(self, seen: int, names: int) -> int:
+    async def _newer(self, seen: int) -> int:
         """Return when there is something to do; the version of the desire that counts then."""
         while True:
-            if self._desired.version > seen or (seen and self.names.known.version > names):
+            if self._desired.version > seen:
                 return self._desired.version
             if seen and self._process.pid != self._pid and self._process.pid is not None:
                 return seen
-            waiting = [
-                asyncio.create_task(self._desired.newer(seen)),
-                asyncio.create_task(self.names.known.newer(names)),
-            ]
-            try:
-                await asyncio.wait(waiting, timeout=CHECK_EVERY, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in waiting:
-                    task.cancel()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_EVERY):
+                    await self._desired.newer(seen)
 
     async def _bring(self, desired: Desired) -> None:
         """Send until nginx follows ``desired``, or the agent desires something newer."""
         version = self._desired.version
-        wanted_names = {name for service in desired.routing.values() for name in host_names(service)}
-        self.names.want(wanted_names)
-        await self.names.asked()
         self._render(desired.routing)
         while self._desired.version == version:
             if self._process.pid != self._pid:
@@ -243,7 +223,7 @@ class _Documents:
                     self._confirmed.set(confirmed)
                 return
             if answer.status == 400 and answer.service in self._rendered:
-                self._refused[answer.service] = (self._rendered[answer.service][2], answer.error)
+                self._refused[answer.service] = (self._rendered[answer.service][1], answer.error)
                 continue
             if answer.status == 400:
                 log.error("the proxy refuses its configuration: %s", answer.error)
@@ -266,28 +246,26 @@ class _Documents:
         return answer
 
     def _render(self, routing: Mapping[str, ServiceRouting]) -> None:
-        names = self.names.known.value
-        fresh: dict[str, tuple[ServiceRouting, Names, bytes]] = {}
+        fresh: dict[str, tuple[ServiceRouting, bytes]] = {}
         self._problems = {name: text for name, text in self._problems.items() if name in routing}
         for name in sorted(routing):
             service, before = routing[name], self._rendered.get(name)
-            used = {each: names[each] for each in host_names(service) if each in names}
-            if before is not None and before[0] is service and before[1] == used:
+            if before is not None and before[0] is service:
                 fresh[name] = before
                 continue
             try:
                 believable(service, self._trust)
-                fresh[name] = (service, used, self._render_service(service, used))
+                fresh[name] = (service, self._render_service(service))
                 self._problems.pop(name, None)
             except (Unrenderable, ValueError, TypeError) as error:
                 self._problems[name] = str(error)
-                fresh[name] = (service, used, b"")
+                fresh[name] = (service, b"")
         self._rendered = fresh
 
     def _wanted(self) -> dict[str, bytes]:
         """A line for each service: its own, or what stands for one that cannot be."""
         lines = {}
-        for name, (_, _, text) in self._rendered.items():
+        for name, (_, text) in self._rendered.items():
             refused = self._refused.get(name)
             if refused is not None and refused[0] != text:
                 del self._refused[name]

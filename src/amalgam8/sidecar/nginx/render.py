@@ -1,8 +1,8 @@
 """render: one service's Routing as one line of JSON, from which nginx's workers build their tables.
 
 Pure; equal input gives equal bytes. ``REFUSALS`` is all that this proxy cannot do: a destination that asks
-for one of these is refused, never served otherwise. Host names come resolved, since the balancer of nginx
-takes addresses alone.
+for one of these is refused, never served otherwise. Host names come looked
+up, since the balancer of nginx takes addresses alone; an instance is one peer, whatever its name stands for.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from amalgam8.model.instance import Address
 from amalgam8.routing.addressing import address
 from amalgam8.routing.condition import ALWAYS, Condition
 from amalgam8.routing.plan import Entry
@@ -27,15 +26,12 @@ REFUSALS: dict[str, tuple[str, Callable[[ServiceRouting], bool]]] = {
 }
 """What cannot be done: a name, the sentence, and whether a service asks for it."""
 
-Names = Mapping[str, tuple[str, ...]]
-"""Addresses by host name."""
-
 
 class Unrenderable(Exception):
     """A destination asks for something that this proxy cannot do; the text says what."""
 
 
-def line(service: ServiceRouting, names: Names) -> bytes:
+def line(service: ServiceRouting) -> bytes:
     """The service's line, with its end.
 
     Raises:
@@ -45,7 +41,7 @@ def line(service: ServiceRouting, names: Names) -> bytes:
         if asks(service):
             raise Unrenderable(sentence)
     try:
-        return msgspec.json.encode(_document(service, names)) + b"\n"
+        return msgspec.json.encode(_document(service)) + b"\n"
     except ValueError as error:
         raise Unrenderable(str(error)) from error
 
@@ -71,7 +67,7 @@ def unavailable(name: str) -> bytes:
             {
                 "name": name,
                 "key": address(name),
-                "targets": [_target(target, (), {})],
+                "targets": [_target(target, ())],
                 "routes": [{"slices": [{"target": 1, "weight": 1}]}],
             }
         )
@@ -79,19 +75,12 @@ def unavailable(name: str) -> bytes:
     )
 
 
-def host_names(service: ServiceRouting) -> frozenset[str]:
-    """The host names that the service's instances have."""
-    return frozenset(
-        peer.address.host for peers in service.peers.values() for peer in peers if not peer.address.is_ip
-    )
-
-
-def _document(service: ServiceRouting, names: Names) -> dict[str, Any]:
+def _document(service: ServiceRouting) -> dict[str, Any]:
     order = {target: number for number, target in enumerate(sorted(service.peers, key=_name), 1)}
     document: dict[str, Any] = {
         "name": service.name,
         "key": address(service.name),
-        "targets": [_target(target, service.peers[target], names) for target in order],
+        "targets": [_target(target, service.peers[target]) for target in order],
         "routes": [_route(route, order) for route in service.routes],
         "outers": [_route(route, order) for route in service.outers],
         "access": [{**_entry(entry), "verdict": entry.verdict} for entry in service.access],
@@ -166,12 +155,12 @@ def _slice(piece: Any, order: Mapping[Target, int]) -> dict[str, Any]:
     return found
 
 
-def _target(target: Target, peers: tuple[Peer, ...], names: Names) -> dict[str, Any]:
+def _target(target: Target, peers: tuple[Peer, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "service": target.service,
         "name": target.name,
         "tags": target.tags,
-        "peers": [each for peer in peers for each in _peers(peer, names)],
+        "peers": [_peer(peer) for peer in peers if peer.places or peer.address.is_ip],
     }
     if target.policy.lb_type:
         found["lb"] = target.policy.lb_type
@@ -180,15 +169,17 @@ def _target(target: Target, peers: tuple[Peer, ...], names: Names) -> dict[str, 
     return found
 
 
-def _peers(peer: Peer, names: Names) -> list[dict[str, Any]]:
-    place: Address = peer.address
-    found: dict[str, Any] = {"id": peer.id, "port": place.port, "tags": peer.tags}
+def _peer(peer: Peer) -> dict[str, Any]:
+    place = peer.address
+    first, *others = map(_bracketed, peer.places or (place.host,))
+    found: dict[str, Any] = {"id": peer.id, "address": first, "port": place.port, "tags": peer.tags}
     if place.tls:
         found["tls"] = True
-    if place.is_ip:
-        return [{**found, "address": _bracketed(place.host)}]
-    addresses = names.get(place.host, ())
-    return [{**found, "address": _bracketed(each), "host": place.host} for each in addresses[:1]]
+    if not place.is_ip:
+        found["host"] = place.host
+    if others:
+        found["others"] = others
+    return found
 
 
 def _bracketed(host: str) -> str:

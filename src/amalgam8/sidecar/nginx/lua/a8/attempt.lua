@@ -3,6 +3,7 @@
 
 local balancer = require "ngx.balancer"
 local context = require "a8.context"
+local doors = require "a8.doors"
 local eject = require "a8.eject"
 local fault = require "a8.fault"
 local pick = require "a8.pick"
@@ -52,6 +53,9 @@ local function again(call, now)
     local _, status = balancer.get_last_failure()
     local failure = failure_of(call.attempt - 1, status)
     if failure == "connect" then
+        if not call.hopped and doors.refused(call, call.peer, now) then
+            return call.peer
+        end
         eject.leave_out(call.peer.place)
     elseif not call.on_5xx or (call.deadline and call.deadline <= now) then
         return give_up(call, failure)
@@ -124,9 +128,6 @@ function M.balance()
             M.name(call, peer)
             balancer.recreate_request()
         end
-        if call.retries_left > 0 then
-            balancer.set_more_tries(call.retries_left)
-        end
         if call.target.lb == "least_request" or call.target.resilience then
             call.target.active = (call.target.active or 0) + 1
             peer.active = peer.active + 1
@@ -136,6 +137,11 @@ function M.balance()
     if call.streams or call.deadline then
         timeouts(call, ngx.now())
     end
+    local address, more = doors.address(call, peer, ngx.now())
+    local tries = (attempt == 1 and call.retries_left or 0) + (more and 1 or 0)
+    if tries > 0 then
+        balancer.set_more_tries(tries)
+    end
     if call.hopped then
         balancer.set_current_peer(M.hop)
         return
@@ -144,7 +150,7 @@ function M.balance()
         balancer.set_upstream_tls(peer.tls)
     end
     -- The name keeps connections with TLS, each to one name, apart from plain ones.
-    balancer.set_current_peer(peer.address, peer.port, peer.tls and peer.name or nil)
+    balancer.set_current_peer(address, peer.port, peer.tls and peer.name or nil)
     balancer.enable_keepalive(POOL_IDLE, POOL_CALLS)
 end
 

@@ -1,5 +1,6 @@
 -- One service's document, made into the tables that requests are decided by. Pure; an error refuses it.
 
+local doors = require "a8.doors"
 local match = require "a8.match"
 
 local M = {}
@@ -47,6 +48,7 @@ local function peer_of(document, target)
         active = 0,
     }
     peer.name = peer.host or peer.address  -- for which its certificate has to be
+    peer.doors = document.others and doors.of(peer, document.others)
     peer.place = peer.address .. ":" .. peer.port
     peer.dst = target.service .. ":" .. table.concat(document.tags or {}, ",")
     return peer

@@ -15,6 +15,9 @@ local function is_in(place, now)
     return till == nil or till <= now
 end
 
+-- Whether nothing speaks against a place at ``now``.
+M.is_open = is_in
+
 -- Whether the target's instance takes calls at ``now``. What a rule's resilience left out is out of the
 -- rule's own target alone.
 function M.is_in(target, peer, now)
