@@ -5,12 +5,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
+import msgspec
 import pytest
 
 from amalgam8.model.instance import Address
 from amalgam8.routing.plan import FaultEntry, MirrorEntry, PlanDelay, PlanMirror
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target, mirror_target
 from tests.sidecar.authority import Authority
+from tests.sidecar.echo import code, echoing, talk
 from tests.sidecar.nginx.support import Backend, Client, Mesh, backends, running, simple, until
 
 
@@ -152,3 +155,27 @@ async def test_an_attempt_with_a_fault_verifies_too(trusting: Mesh, named: Backe
         await trusting.follow(ServiceRouting("svc", (route,), faults=(held,), peers={target: peers}))
         assert {(await trusting.ask("/svc/x")).status for _ in range(4)} == {status}
     assert other.calls == 0
+
+
+async def test_grpc_over_tls(trusting: Mesh, authority: Authority) -> None:
+    async with echoing(authority.pair("localhost"), "localhost") as echo:
+        await trusting.follow(simple("svc", msgspec.structs.replace(echo, places=("127.0.0.1",))))
+        await talk(trusting.port)
+    async with echoing(authority.pair("elsewhere.example"), "localhost") as other:
+        await trusting.follow(simple("svc", msgspec.structs.replace(other, places=("127.0.0.1",))))
+        assert await code(trusting.port) is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_grpc_in_an_attempt_with_a_fault(trusting: Mesh, authority: Authority, secure: bool) -> None:
+    refuses = Peer("gone", Address("127.0.0.1", 1))
+    held = FaultEntry(rule="f", delays=(PlanDelay(0.01),))
+    async with echoing(authority.pair("localhost") if secure else None, "localhost") as echo:
+        peers = (refuses, msgspec.structs.replace(echo, places=("127.0.0.1",)))
+        for turn in range(2):  # of two services one begins with the instance that refuses
+            target = Target(f"svc{turn}")
+            route = Route((Slice(target, retries=2),))
+            await trusting.follow(
+                ServiceRouting(target.name, (route,), faults=(held,), peers={target: peers})
+            )
+            await talk(trusting.port, target.name)
