@@ -121,7 +121,7 @@ def decide(routing: Routing, request: Request, own_service: str = "") -> Decisio
         return Decision(refusal=Refusal("unknown", found))
     service, outer, path = found
     route = outer or _route(service, headers)
-    if (refusal := _access(service, headers)) is not None:
+    if (refusal := access(service, headers)) is not None:
         return Decision(service=service.name, path=path, refusal=refusal)
     limit, change = _first(service.limits, headers), _first(service.headers, headers)
     mirror, fault = _first(service.mirrors, headers), _first(service.faults, headers)
@@ -175,16 +175,11 @@ def traces_of(entry: TraceEntry, piece: Slice) -> tuple[PlanTrace, ...]:
     return tuple(trace for trace in entry.traces if set(piece.target.tags).issuperset(trace.tags))
 
 
-def _seen(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in joined(headers.items()).items() if not name.startswith(_MESH_OWN)}
+def access(service: ServiceRouting, headers: Mapping[str, str]) -> Refusal | None:
+    """Who refuses a request with these headers (lower-case names), if anybody does.
 
-
-def _route(service: ServiceRouting, headers: Mapping[str, str]) -> Route:
-    return next(route for route in service.routes if holds(route.match, headers))
-
-
-def _access(service: ServiceRouting, headers: Mapping[str, str]) -> Refusal | None:
-    """A matching deny refuses; where anybody is allowed, so does the lack of a matching allow."""
+    A matching deny does; where anybody is allowed, so does the lack of a matching allow.
+    """
     matching = [entry for entry in service.access if entry.verdict != "guard" and holds(entry.match, headers)]
     for entry in matching:
         if entry.verdict == "deny":
@@ -193,6 +188,14 @@ def _access(service: ServiceRouting, headers: Mapping[str, str]) -> Refusal | No
     if guards and not any(entry.verdict == "allow" for entry in matching):
         return Refusal("denied", service.name, guards[0].rule)
     return None
+
+
+def _seen(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in joined(headers.items()).items() if not name.startswith(_MESH_OWN)}
+
+
+def _route(service: ServiceRouting, headers: Mapping[str, str]) -> Route:
+    return next(route for route in service.routes if holds(route.match, headers))
 
 
 def _first(entries: Sequence[E], headers: Mapping[str, str]) -> E | None:

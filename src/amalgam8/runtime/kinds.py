@@ -15,12 +15,16 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 @dataclasses.dataclass(frozen=True)
 class Kind(Generic[T]):
-    """``read`` raises ValueError (whose text may be empty) for a text that is not allowed."""
+    """``read`` raises ValueError (whose text may be empty) for a text that is not allowed.
+
+    ``entry`` writes an entry of a file's list that is a mapping as text; it raises ValueError too.
+    """
 
     allowed: str
     read: Callable[[str], T]
     show: Callable[[Any], str] = str
     many: bool = False
+    entry: Callable[[Mapping[str, Any]], str] | None = None
 
 
 def _boolean(text: str) -> bool:

@@ -221,13 +221,14 @@ def _file(path: str, specs: Mapping[str, Any], known: Mapping[str, str]) -> dict
         **{name: name for name in known},
         **{spec.yaml: name for name, (_, spec) in specs.items() if spec.yaml},
     }
+    kinds = {name: spec.kind for name, (_, spec) in specs.items()}
     found: dict[str, str] = {}
     for key, value in _leaves(document, names):
         name = names.get(key.replace("-", "_"))
         if name is None:
             raise InvalidSetting(f"{path}: {key}: no such setting")
         # What is refused anyway may have any shape; what it says then only has to be told from "off".
-        found[name] = str(value or "") if known[name] else _as_text(path, key, value)
+        found[name] = str(value or "") if known[name] else _as_text(path, key, value, kinds.get(name))
     return found
 
 
@@ -241,7 +242,12 @@ def _leaves(document: Mapping[Any, Any], names: Mapping[str, str], prefix: str =
     return found
 
 
-def _as_text(path: str, key: str, value: Any) -> str:
+def _as_text(path: str, key: str, value: Any, kind: Kind[Any] | None) -> str:
+    if kind is not None and kind.entry is not None and isinstance(value, list):
+        try:
+            value = [kind.entry(item) if isinstance(item, Mapping) else item for item in value]
+        except ValueError as error:
+            raise InvalidSetting(f"{path}: {key}: {error}") from None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (str, int, float)):
