@@ -19,7 +19,7 @@ FEATURES = frozenset(
     {
         *("blocks", "headers", "lb_type", "resilience", "host", "hostnames", "uri", "traceparent"),
         *("no-answer", "timeouts", "retries", "faults-as-failures", "access", "limits", "mirrors"),
-        *("trace", "record", "affinity", "malformed-paths", "long-bodies-again"),
+        *("trace", "record", "affinity", "malformed-paths", "long-bodies-again", "tcp-attempts"),
     }
 )
 
@@ -30,7 +30,9 @@ class Proxy(Protocol):
     lacks: frozenset[str]
     port: int
 
-    async def start(self, folder: Path) -> None: ...
+    async def start(self, folder: Path, **more: Any) -> None:
+        """``more`` are arguments that every proxy has, such as ``tcp_proxies``."""
+        ...
 
     async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:
         """Wait until this Routing is followed; what was rejected, by destination, with the proxy's words."""
@@ -58,9 +60,9 @@ class EnvoyProxy:
         self._mesh: Mesh | None = None
         self._records = Path()
 
-    async def start(self, folder: Path) -> None:
+    async def start(self, folder: Path, **more: Any) -> None:
         self._records = folder / "access.log"
-        self._mesh = await self._exits.enter_async_context(running(folder, access_log=self._records))
+        self._mesh = await self._exits.enter_async_context(running(folder, access_log=self._records, **more))
         self.port = self._mesh.port
 
     async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:
@@ -84,7 +86,8 @@ class EnvoyProxy:
 class NginxProxy:
     """nginx with Lua, as the sidecar drives it."""
 
-    lacks = frozenset({"malformed-paths"})  # nginx answers 400 to a % that begins no escape
+    # nginx answers 400 to a % that begins no escape, and leads a TCP connection to one address only
+    lacks = frozenset({"malformed-paths", "tcp-attempts"})
 
     def __init__(self) -> None:
         self.port = 0
@@ -92,9 +95,11 @@ class NginxProxy:
         self._mesh: nginx.Mesh | None = None
         self._records = Path()
 
-    async def start(self, folder: Path) -> None:
+    async def start(self, folder: Path, **more: Any) -> None:
         self._records = folder / "access.log"
-        self._mesh = await self._exits.enter_async_context(nginx.running(folder, access_log=self._records))
+        self._mesh = await self._exits.enter_async_context(
+            nginx.running(folder, access_log=self._records, **more)
+        )
         self.port = self._mesh.port
 
     async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:

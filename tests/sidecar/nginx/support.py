@@ -18,7 +18,7 @@ from amalgam8.routing.plan import FaultEntry
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.nginx.adapter import Nginx
 from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
-from tests.conftest import free_port
+from tests.conftest import eventually, free_port
 
 LIMIT = 10.0
 
@@ -247,6 +247,7 @@ async def running(folder: Path, port: int | None = None, **more: Any) -> AsyncIt
     task = asyncio.create_task(nginx.run())
     try:
         await until_listening(port, task)
+        await eventually(nginx.metrics, within=LIMIT)  # its other sockets come a moment later
         yield Mesh(nginx, port)
     finally:
         task.cancel()

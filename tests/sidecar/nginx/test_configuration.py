@@ -1,12 +1,13 @@
 """The fixed configuration says what it must; that nginx takes it is shown by every other test."""
 
 from pathlib import Path
+from typing import Any
 
 from amalgam8.model.caller import caller
 from amalgam8.sidecar.nginx.configuration import Places, configuration, lua_folder
 
 
-def text(**more: Path) -> str:
+def text(**more: Any) -> str:
     places = Places(Path("/state"), Path("/sockets"), (Path("/m/lua.so"),))
     return configuration(places, "::1", 6379, caller('sh"op', ["v1"]), 2, **more)
 

@@ -32,7 +32,9 @@ from amalgam8.sidecar.nginx.process import (
 from amalgam8.sidecar.nginx.push import Answer, Head, push
 from amalgam8.sidecar.nginx.records import traced
 from amalgam8.sidecar.nginx.render import Unrenderable, believable, line, unavailable
+from amalgam8.sidecar.nginx.tcp import document, figures, tell
 from amalgam8.sidecar.proxy import Confirmed, Desired
+from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import Trust, trust
 
 _SOCKET_PATH_LIMIT = 100
@@ -70,6 +72,7 @@ class Nginx:
         access_log: Path | None = None,
         ca_cert_file: Path | None = None,
         tls_verify: bool = True,
+        tcp_proxies: tuple[TcpProxy, ...] = (),
         render_service: RenderService = line,
     ) -> None:
         self._state_dir = state_dir
@@ -79,8 +82,9 @@ class Nginx:
         self._workers = workers
         self._record = access_log
         self._trust = trust(ca_cert_file, tls_verify)
+        self._tcp_proxies = tcp_proxies
         self._render_service = render_service
-        self._control: Path | None = None
+        self._places: Places | None = None
         self._process: Process | None = None
         self.desired: Latest[Desired] = Latest(Desired())
         self.confirmed: Latest[Confirmed | None] = Latest(None)
@@ -97,20 +101,30 @@ class Nginx:
             InvalidSetting: no binary or module, no such address, or the port cannot be had.
         """
         binary = find_binary(self._binary)
-        modules = await find_modules(binary)
+        modules = await find_modules(binary, tcp=bool(self._tcp_proxies))
         host = listen_address(self._host)
-        check_port(host, self._port)
+        ports = {self._port: "http_listener_port"} | {each.port: "tcp_proxies" for each in self._tcp_proxies}
+        for port, setting in ports.items():
+            check_port(host, port, setting)
         with _socket_folder(self._state_dir) as sockets:
             places = Places(self._state_dir, sockets, modules, self._trust)
-            self._control = places.control
+            self._places = places
             file = self._state_dir / "nginx.conf"
-            text = configuration(places, host, self._port, self._own, self._workers, self._record)
+            text = configuration(
+                places, host, self._port, self._own, self._workers, self._record, self._tcp_proxies
+            )
             file.write_text(text)
             file.chmod(0o600)
             refused: asyncio.Future[InvalidSetting] = asyncio.get_running_loop().create_future()
-            self._process = Process(binary, file, lambda: _clear(places), self._hearing(host, refused))
+            self._process = Process(binary, file, lambda: _clear(places), _hearing(host, ports, refused))
             documents = _Documents(
-                self.desired, self.confirmed, self._process, places.control, self._trust, self._render_service
+                self.desired,
+                self.confirmed,
+                self._process,
+                places,
+                self._trust,
+                self._render_service,
+                self._tcp_proxies,
             )
             try:
                 async with asyncio.TaskGroup() as group:
@@ -131,26 +145,35 @@ class Nginx:
     async def metrics(self) -> bytes:
         """nginx's figures as Prometheus text; empty while it does not answer."""
         process = self._process
-        if self._control is None or process is None:
+        places = self._places
+        if places is None or process is None:
             return b""
         try:
-            return await metrics(self._control, process.started, process.restarts, process.pid)
+            found = await metrics(places.control, process.started, process.restarts, process.pid)
+            return found + (await figures(places.tcp, self._tcp_proxies) if self._tcp_proxies else b"")
         except Unreachable as error:
             log.debug("no figures: %s", error)
             return b""
 
-    def _hearing(self, host: str, refused: "asyncio.Future[InvalidSetting]") -> Callable[[str], None]:
-        def hear(words: str) -> None:
-            if refused.done():
-                return
-            if package := missing_package(words):
-                refused.set_result(
-                    InvalidSetting(f"proxy_adapter: a Lua module is missing (Debian: apt install {package})")
-                )
-            elif found := re.search(rf"bind\(\) to \S*:{self._port} failed \(\d+: ([^)]*)\)", words):
-                refused.set_result(port_taken(host, self._port, found[1]))
 
-        return hear
+def _hearing(
+    host: str, ports: Mapping[int, str], refused: "asyncio.Future[InvalidSetting]"
+) -> Callable[[str], None]:
+    """What listens to nginx's words and tells of those that mean it cannot start; ``ports`` by setting."""
+
+    def hear(words: str) -> None:
+        if refused.done():
+            return
+        if package := missing_package(words):
+            refused.set_result(
+                InvalidSetting(f"proxy_adapter: a Lua module is missing (Debian: apt install {package})")
+            )
+        elif found := re.search(r"bind\(\) to \S*:(\d+) failed \(\d+: ([^)]*)\)", words):
+            port = int(found[1])
+            if port in ports:
+                refused.set_result(port_taken(host, port, found[2], ports[port]))
+
+    return hear
 
 
 class _Documents:
@@ -161,15 +184,18 @@ class _Documents:
         desired: Latest[Desired],
         confirmed: Latest[Confirmed | None],
         process: Process,
-        control: Path,
+        places: Places,
         believed: Trust,
         render_service: RenderService,
+        tcp_proxies: tuple[TcpProxy, ...],
     ) -> None:
         self._desired = desired
         self._confirmed = confirmed
         self._process = process
-        self._control = control
+        self._places = places
         self._trust = believed
+        self._tcp_proxies = tcp_proxies
+        self._told = b""  # what becomes of TCP connections, as nginx knows it
         self._render_service = render_service
         self._rendered: dict[str, tuple[ServiceRouting, bytes]] = {}
         self._problems: dict[str, str] = {}
@@ -204,9 +230,10 @@ class _Documents:
         self._render(desired.routing)
         while self._desired.version == version:
             if self._process.pid != self._pid:
-                self._pid, self._base, self._had = self._process.pid, 0, {}
+                self._pid, self._base, self._had, self._told = self._process.pid, 0, {}, b""
             lines = self._wanted()
             try:
+                await self._tell(desired)
                 answer = await self._send(lines)
             except Unreachable as error:
                 log.debug("a document did not arrive: %s", error)
@@ -231,6 +258,15 @@ class _Documents:
             self._base, self._generation = 0, max(self._generation, answer.generation)
             await asyncio.sleep(PAUSE)
 
+    async def _tell(self, desired: Desired) -> None:
+        """What becomes of TCP connections, where that has changed."""
+        if not self._tcp_proxies:
+            return
+        wanted = document(self._tcp_proxies, desired.routing)
+        if wanted != self._told:
+            await tell(self._places.tcp, self._places.folder / "tcp.json", wanted)
+            self._told = wanted
+
     async def _send(self, lines: Mapping[str, bytes]) -> Answer:
         """The whole, or what changed since what nginx follows."""
         had = self._had if self._base else {}
@@ -240,7 +276,7 @@ class _Documents:
             return Answer(200)
         base = self._base
         self._generation += 1
-        answer = await push(self._control, Head(self._generation, base, removed), changed)
+        answer = await push(self._places.control, Head(self._generation, base, removed), changed)
         if answer.status == 200:
             self._base = self._generation
         return answer
@@ -280,14 +316,14 @@ class _Documents:
 
 def _clear(places: Places) -> None:
     """A socket that a killed nginx left would keep the next one from listening."""
-    for each in (places.control, places.hop):
+    for each in (places.control, places.hop, places.tcp):
         each.unlink(missing_ok=True)
 
 
 async def _guard(places: Places) -> None:
     """nginx lets everybody use its sockets; their folder is private, and soon they are too."""
     while True:
-        for each in (places.control, places.hop):
+        for each in (places.control, places.hop, places.tcp):
             with contextlib.suppress(FileNotFoundError):
                 if each.stat().st_mode & 0o077:
                     each.chmod(0o600)

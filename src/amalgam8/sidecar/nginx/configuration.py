@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from amalgam8.model.caller import Caller
+from amalgam8.sidecar.nginx.tcp import streams
 from amalgam8.sidecar.nginx.upstreams import (
     HEADER_BYTES,
     defaults,
@@ -21,6 +22,7 @@ from amalgam8.sidecar.nginx.upstreams import (
     locations,
     quoted,
 )
+from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import NO_TRUST, Trust
 
 DOCUMENT_BYTES = "32m"
@@ -46,6 +48,10 @@ class Places(msgspec.Struct, frozen=True):
     def hop(self) -> Path:
         return self.sockets / "hop.sock"
 
+    @property
+    def tcp(self) -> Path:
+        return self.sockets / "tcp.sock"
+
 
 def lua_folder() -> Path:
     """Where the Lua modules of this package are."""
@@ -53,7 +59,13 @@ def lua_folder() -> Path:
 
 
 def configuration(
-    places: Places, host: str, port: int, caller: Caller, workers: int, record: Path | None = None
+    places: Places,
+    host: str,
+    port: int,
+    caller: Caller,
+    workers: int,
+    record: Path | None = None,
+    tcp_proxies: tuple[TcpProxy, ...] = (),
 ) -> str:
     """The text of nginx.conf. ``record``: the file of the access records, None for none."""
     listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -66,6 +78,7 @@ worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[1]};
 {_user()}pid {folder}/nginx.pid;
 error_log stderr warn;
 events {{ worker_connections {CONNECTIONS * 2}; }}
+{streams(host, tcp_proxies, places.tcp, record, str(caller))}\
 http {{
     lua_package_path "{lua_folder()}/?.lua;;";
     lua_shared_dict a8_documents 64m;
