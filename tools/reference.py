@@ -20,9 +20,11 @@ from amalgam8.registry.settings import RegistrySettings
 from amalgam8.runtime.settings import describe
 from amalgam8.sidecar.envoy.admin import METRICS as ENVOY_METRICS
 from amalgam8.sidecar.envoy.admin import RESTARTS
+from amalgam8.sidecar.envoy.tcp import stats as tcp_stats
 from amalgam8.sidecar.figures import HELP as AGENT_METRICS
 from amalgam8.sidecar.settings import REFUSED as SIDECAR_REFUSED
 from amalgam8.sidecar.settings import Settings as SidecarSettings
+from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.web.errors import CODES, status_of
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
@@ -123,7 +125,13 @@ def metrics_page() -> str:
         ("a8registry", {name: meaning for name, (*_, meaning) in registry_metrics.METRICS.items()}),
         ("a8controller", controller_metrics.METRICS),
         ("a8sidecar: the agent", AGENT_METRICS),
-        ("a8sidecar: the proxy", {metric.name: metric.text for metric in (*ENVOY_METRICS, RESTARTS)}),
+        (
+            "a8sidecar: the proxy",
+            {
+                metric.name: metric.text
+                for metric in (*ENVOY_METRICS, RESTARTS, *tcp_stats([TcpProxy(1, "")]))
+            },
+        ),
     ):
         parts.append(f"## {program}\n")
         parts.append(table(("name", "meaning"), ((f"`{name}`", words) for name, words in found.items())))

@@ -52,7 +52,7 @@ class Proxy(Protocol):
 class EnvoyProxy:
     """Envoy, as the sidecar drives it."""
 
-    lacks = frozenset({"traceparent", "long-bodies-again"})
+    lacks = frozenset({"long-bodies-again"})
 
     def __init__(self) -> None:
         self.port = 0

@@ -178,7 +178,15 @@ def _can_be_counted(decision: Decision, allowed: list[Chance]) -> bool:
 
 
 def _versions(decision: Decision) -> dict[str, int]:
-    return {name: outcome.backend for outcome in decision.outcomes for name in outcome.instances}
+    """Instances by version; versions that share an instance cannot be told apart, and count as one."""
+    groups: list[tuple[set[int], set[str]]] = []
+    for outcome in decision.outcomes:
+        backends, names = {outcome.backend}, set(outcome.instances)
+        for group in [each for each in groups if each[0] & backends or each[1] & names]:
+            groups.remove(group)
+            backends, names = backends | group[0], names | group[1]
+        groups.append((backends, names))
+    return {name: min(backends) for backends, names in groups for name in names}
 
 
 def _quick(rule: Rule, lacks: frozenset[str]) -> Rule | None:

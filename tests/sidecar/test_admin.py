@@ -23,14 +23,17 @@ from amalgam8.routing.plan import (
     PlanSnapshot,
     RouteEntry,
 )
+from amalgam8.routing.resolve import Route, ServiceRouting, Slice, Target
 from amalgam8.runtime.latest import Latest
 from amalgam8.sidecar.admin import Admin, Driven, in_force
 from amalgam8.sidecar.figures import HELP
 from amalgam8.sidecar.follow import Follower
+from amalgam8.sidecar.names import Names
 from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
 from amalgam8.sidecar.registration import Registration
 from amalgam8.sidecar.report import Reporter
 from amalgam8.sidecar.routing import Join
+from amalgam8.sidecar.tcp import Connections, TcpProxy
 from tests.sidecar.support import StandInProxy
 from tests.wire import instance, served
 
@@ -42,7 +45,10 @@ def driven() -> Driven:
     follower, proxy = Follower(), StandInProxy()
     controller = ControllerClient(Http("http://user:secret@127.0.0.1:1", "secret"))
     reporter = Reporter(controller, "the-id", CALLER, proxy.name, proxy.confirmed, follower.key)
-    return Driven(proxy, follower, Join(follower.seen, proxy.desired), reporter)
+    join = Join(follower.seen, proxy.desired)
+    names = Names(follower.seen, follower.take_names)
+    connections = Connections((TcpProxy(7000, "db"), TcpProxy(7001, "nobody", ("v2",))), proxy.desired)
+    return Driven(proxy, follower, join, reporter, names, connections)
 
 
 def registration() -> Registration:
@@ -118,6 +124,30 @@ async def test_status_says_what_is_desired_and_what_is_confirmed() -> None:
         assert status["proxy"]["confirmed"]["plan"] == {"revision": 7, "hash": "h7"}
         assert status["proxy"]["rejected"] == [{"destination": "ratings", "reason": "too many"}]
         assert b"secret" not in body
+
+
+async def test_status_shows_names_and_tcp_proxies() -> None:
+    parts = driven()
+    target = Target("db", ("v1",))
+    fault = FaultEntry(rule="slow")
+    routed = ServiceRouting("db", (Route((Slice(target),), rule="r1"),), faults=(fault,), peers={target: ()})
+    parts.proxy.desired.set(Desired({"db": routed}))
+    parts.names.answers["db.example"] = ("10.0.0.1",)
+    async with admin(parts) as http:
+        status = (await http.request("GET", "/-/status")).json()["proxy"]
+        assert status["names"] == {"db.example": ["10.0.0.1"]}
+        db, nobody = status["tcp"]
+        assert db == {
+            "port": 7000,
+            "service": "db",
+            "tags": [],
+            "known": True,
+            "refused": False,
+            "rule": "r1",
+            "versions": [{"tags": ["v1"], "share": 1.0}],
+            "unfit": [{"rule": "slow", "why": "a delay or an abort is for requests"}],
+        }
+        assert (nobody["known"], nobody["versions"]) == (False, [])
 
 
 async def figures(http: Http) -> dict[str, float]:

@@ -15,13 +15,17 @@ from starlette.routing import Route
 
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import Unavailable
+from amalgam8.routing.connect import Connection
 from amalgam8.routing.plan import DestinationPlan, PlanSnapshot
+from amalgam8.routing.resolve import SHARES
 from amalgam8.sidecar.figures import Figure, exposition
 from amalgam8.sidecar.follow import Follower, Stream
+from amalgam8.sidecar.names import Names
 from amalgam8.sidecar.proxy import Confirmed, Proxy, Stamp
 from amalgam8.sidecar.registration import Registration
 from amalgam8.sidecar.report import Reporter
 from amalgam8.sidecar.routing import Join
+from amalgam8.sidecar.tcp import Connections, TcpProxy
 from amalgam8.web.app import Api, json_response
 from amalgam8.web.errors import controller_style
 
@@ -38,6 +42,8 @@ class Driven(msgspec.Struct, frozen=True):
     follower: Follower
     join: Join
     reporter: Reporter
+    names: Names
+    connections: Connections
 
 
 class Admin:
@@ -134,6 +140,23 @@ def _proxy_status(driven: Driven) -> dict[str, Any]:
         "rejected": confirmed.rejected if confirmed else (),
         "registry": _stream_status(driven.follower.registry),
         "controller": _stream_status(driven.follower.controller),
+        "names": driven.names.answers,
+        "tcp": [_tcp_status(proxy, found) for proxy, found in driven.connections.now()],
+    }
+
+
+def _tcp_status(proxy: TcpProxy, found: Connection | None) -> dict[str, Any]:
+    """Where connections to a port go, and which rules do not apply to them in full."""
+    shares = found.slices if found else ()
+    return {
+        "port": proxy.port,
+        "service": proxy.service,
+        "tags": proxy.tags,
+        "known": found is not None,
+        "refused": found is not None and found.refusal is not None,
+        "rule": found.rule if found else "",
+        "versions": [{"tags": piece.target.tags, "share": piece.weight / SHARES} for piece in shares],
+        "unfit": found.unfit if found else (),
     }
 
 

@@ -27,6 +27,7 @@ from amalgam8.sidecar.registration import Registration
 from amalgam8.sidecar.report import Reporter
 from amalgam8.sidecar.routing import Join
 from amalgam8.sidecar.settings import Settings, checked
+from amalgam8.sidecar.tcp import Connections, pins
 from amalgam8.web.serve import bind, serving
 
 ADMIN_HOST = "127.0.0.1"
@@ -111,7 +112,8 @@ class Agent:
         proxy = make_proxy(settings, folder)
         follower = Follower()
         names = Names(follower.seen, follower.take_names, self._identity)
-        join = Join(follower.seen, proxy.desired)
+        join = Join(follower.seen, proxy.desired, pins=pins(settings.tcp_proxies))
+        connections = Connections(settings.tcp_proxies, proxy.desired)
         reporter = Reporter(
             controller, self._identity, settings.own_service, proxy.name, proxy.confirmed, follower.key
         )
@@ -120,11 +122,12 @@ class Agent:
             proxy.run(),
             join.run(),
             names.run(),
+            connections.run(),
             follower.follow_registry(self._registry.watch()),
             follower.follow_controller(watch),
             reporter.run(),
         ]
-        return Driven(proxy, follower, join, reporter)
+        return Driven(proxy, follower, join, reporter, names, connections)
 
     def _registered(self) -> Registration:
         settings = self._settings

@@ -36,6 +36,7 @@ def make_proxy(settings: Settings, folder: Path) -> Proxy:
             access_log=settings.access_log_file(),
             ca_cert_file=settings.proxy_ca_cert_file,
             tls_verify=not settings.proxy_tls_skip_verify,
+            tcp_proxies=settings.tcp_proxies,
         )
     from amalgam8.sidecar.envoy.adapter import Envoy
 
@@ -48,5 +49,6 @@ def make_proxy(settings: Settings, folder: Path) -> Proxy:
         access_log=settings.access_log_file(),
         ca_cert_file=settings.proxy_ca_cert_file,
         tls_verify=not settings.proxy_tls_skip_verify,
+        tcp_proxies=settings.tcp_proxies,
         access_log_size=settings.access_log_size * 1024 * 1024,
     )

@@ -28,6 +28,7 @@ from amalgam8.runtime.kinds import (
     whole,
 )
 from amalgam8.runtime.settings import setting
+from amalgam8.sidecar.tcp import TCP_PROXIES, TcpProxy
 
 DRAIN_LIMIT = 2.0
 """Seconds; more would not leave the app the time to end within the 5 s that all of it may take."""
@@ -88,6 +89,12 @@ class Settings:
         "The port at which the app calls other services: http://localhost:6379/<service>/<path>.",
         PORT,
         yaml="proxy_config.http_listener_port",
+    )
+    tcp_proxies: tuple[TcpProxy, ...] = setting(
+        (),
+        "Ports at which the app reaches a service by plain TCP connections.",
+        TCP_PROXIES,
+        yaml="proxy_config.tcp_proxies",
     )
     listen_host: str = setting("127.0.0.1", "The address that the proxy listens on.")
     admin_port: int = setting(6116, "The port of /state, /-/plan, /-/status and /metrics.", LISTEN_PORT)
@@ -198,6 +205,14 @@ def checked(settings: Settings, command: tuple[str, ...]) -> Settings:
         raise InvalidSetting(
             f"admin_port: {settings.admin_port} is http_listener_port as well; give each its own"
         )
+    for proxy in settings.tcp_proxies:
+        if not settings.proxy:
+            raise InvalidSetting(
+                "tcp_proxies: without proxy there is nothing that would listen; give --proxy"
+            )
+        for name in ("http_listener_port", "admin_port"):
+            if proxy.port == getattr(settings, name):
+                raise InvalidSetting(f"tcp_proxies: {proxy.port} is {name} as well; give each its own")
     return settings
 
 
@@ -222,7 +237,6 @@ REFUSED = {
     **_later("proxy_config.tls", what="TLS of the proxy is"),
     **_later("proxy_config.cert_chain_file", "proxy_config.private_key_file", what="TLS of the proxy is"),
     **_later("proxy_config.grpc_http1_bridge", what="the gRPC bridge is"),
-    **_later("tcp_proxies", "proxy_config.tcp_proxies", what="proxying TCP is"),
     "registry_poll": _POLLING,
     "controller_poll": _POLLING,
     "registry.poll": _POLLING,

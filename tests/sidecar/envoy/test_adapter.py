@@ -189,7 +189,7 @@ async def test_a_host_name_is_the_host_that_its_instance_sees(mesh: Mesh) -> Non
 async def test_too_many_dice_are_rejected_and_the_last_rules_stay(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         await mesh.follow(simple("svc", one.peer()))
-        dice = FaultEntry(rule="f", delays=(PlanDelay(5, 0.5),) * 70)
+        dice = FaultEntry(rule="f", delays=tuple(PlanDelay(2**n, 0.5) for n in range(9)))
         confirmed = await mesh.follow(simple("svc", one.peer(), faults=(dice,)))
         assert [rejection.destination for rejection in confirmed.rejected] == ["svc"]
         assert (await mesh.ask("/svc/")).status == 200

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam8.sidecar.envoy.ads import KINDS, Ads, Request, Response, State
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource
 
-SHORT = {CLUSTER: "C", ENDPOINTS: "E", ROUTES: "R", LISTENER: "L"}
+SHORT = {CLUSTER: "C", ENDPOINTS: "E", ROUTES: "R", LISTENER: "L", EXTENSION: "X"}
 LONG = {short: kind for kind, short in SHORT.items()}
 
 

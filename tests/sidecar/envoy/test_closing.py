@@ -8,6 +8,7 @@ from collections import Counter
 from amalgam8.routing.plan import (
     FaultEntry,
     PlanAbort,
+    PlanDelay,
 )
 from tests.sidecar.envoy.support import (
     Mesh,
@@ -76,8 +77,17 @@ async def test_an_abort_without_an_answer_resets_the_stream_alone(mesh: Mesh) ->
         assert b"HTTP/2 stream 1 was not closed cleanly" in words
 
 
-async def test_two_faults_that_cannot_be_told_apart_are_refused(mesh: Mesh) -> None:
+async def test_an_abort_of_the_same_status_is_told_from_one_without_an_answer(mesh: Mesh) -> None:
     async with backends("one") as (one,):
-        fault = (FaultEntry(rule="f", aborts=(PlanAbort(599, 0.5), PlanAbort(-1))),)
-        confirmed = await mesh.follow(simple("svc", one.peer(), faults=fault))
-        assert "status 599 is not possible on Envoy" in confirmed.rejected[0].reason
+        for aborts in ((PlanAbort(599, 0.5), PlanAbort(-1)), (PlanAbort(-1, 0.5), PlanAbort(599))):
+            fault = FaultEntry(rule="f", delays=(PlanDelay(0.001),), aborts=aborts)
+            for timeout in (0, 5.0):
+                await mesh.follow(attempts(one.peer(), timeout=timeout, faults=(fault,)))
+                found: Counter[object] = Counter()
+                for _ in range(60):
+                    try:
+                        found[(await mesh.ask("/svc/")).status] += 1
+                    except asyncio.IncompleteReadError:
+                        found["closed"] += 1
+                assert found.keys() == {599, "closed"}
+                assert 10 < found[599] < 50

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from itertools import product
 
 import pytest
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
@@ -13,55 +14,65 @@ from hypothesis import strategies as st
 from amalgam8.routing.condition import ALWAYS
 from amalgam8.routing.plan import FaultEntry, PlanAbort, PlanDelay
 from amalgam8.routing.resolve import SHARES, Route, ServiceRouting, Slice, Target
-from amalgam8.sidecar.envoy.faults import fault_chain
-from tests.sidecar.envoy.support import Client, Mesh, backends, simple, when
+from amalgam8.sidecar.envoy.faults import Unrenderable, abort_chain, delay_chain
+from tests.sidecar.envoy.support import Client, Mesh, attempts, backends, simple, statuses, when
 
 PROBABILITY = st.sampled_from([0.1, 0.5, 1.0])
 DELAYS = st.lists(st.builds(PlanDelay, st.integers(1, 9).map(float), PROBABILITY), max_size=6)
 ABORTS = st.lists(st.builds(PlanAbort, st.integers(400, 420), PROBABILITY), max_size=6)
 
-Laid = list[tuple[tuple[float, float] | None, tuple[int, float] | None]]
 
-
-def laid_out(delays: list[PlanDelay], aborts: list[PlanAbort]) -> Laid:
-    found: Laid = []
-    for message in fault_chain(delays, aborts):
-        fault = fault_pb2.HTTPFault.FromString(message.value)
-        delay = abort = None
-        if fault.HasField("delay"):
-            delay = (fault.delay.fixed_delay.seconds, fault.delay.percentage.numerator / 1e6)
-        if fault.HasField("abort"):
-            abort = (fault.abort.http_status, fault.abort.percentage.numerator / 1e6)
-        found.append((delay, abort))
-    return found
-
-
-@given(DELAYS, ABORTS)
-def test_every_delay_stands_before_every_abort_and_nothing_is_lost(
-    delays: list[PlanDelay], aborts: list[PlanAbort]
-) -> None:
-    slots = laid_out(delays, aborts)
-    held = [delay for delay, _ in slots if delay]
-    ended = [abort for _, abort in slots if abort]
-    assert all(delay is None for delay, _ in slots[len(held) :])
-    assert all(abort is not None for _, abort in slots[len(held) - 1 :]) or not ended
-    assert sum(seconds for seconds, p in held if p == 1) == sum(
-        d.seconds for d in delays if d.probability == 1
-    )
-    assert [(s, p) for s, p in held if p < 1] == [
-        (d.seconds, d.probability) for d in delays if d.probability < 1
+def held(delays: list[PlanDelay]) -> list[tuple[float, float]]:
+    """Seconds and probability of each filter."""
+    found = [fault_pb2.HTTPFault.FromString(message.value).delay for message in delay_chain(delays)]
+    return [
+        (each.fixed_delay.ToTimedelta().total_seconds(), each.percentage.numerator / 1e6) for each in found
     ]
+
+
+def ended(aborts: list[PlanAbort]) -> list[tuple[int, float]]:
+    """Status and probability of each filter."""
+    found = [fault_pb2.HTTPFault.FromString(message.value).abort for message in abort_chain(aborts)]
+    return [(each.http_status, each.percentage.numerator / 1e6) for each in found]
+
+
+@given(DELAYS)
+def test_the_sums_of_delays_have_the_chances_of_independent_dice(delays: list[PlanDelay]) -> None:
+    left, shares = 1.0, {}
+    for seconds, chance in held(delays):
+        shares[seconds] = left * chance
+        left *= 1 - chance
+    wanted: Counter[float] = Counter()
+    for fallen in product((True, False), repeat=len(delays)):
+        chance, total = 1.0, 0.0
+        for delay, falls in zip(delays, fallen, strict=True):
+            chance *= delay.probability if falls else 1 - delay.probability
+            total += delay.seconds if falls else 0
+        wanted[total] += chance  # type: ignore[assignment]
+    wanted = Counter({total: chance for total, chance in wanted.items() if chance})
+    assert {**shares, 0.0: left} == pytest.approx({0.0: 0.0, **wanted}, abs=1e-5)
+
+
+@given(ABORTS)
+def test_no_abort_is_lost_before_a_certain_one(aborts: list[PlanAbort]) -> None:
     wanted = [(abort.status, abort.probability) for abort in aborts]
-    assert ended == wanted[: len(ended)]
-    assert len(ended) == len(wanted) or ended[-1][1] == 1
+    found = ended(aborts)
+    assert found == wanted[: len(found)]
+    assert len(found) == len(wanted) or found[-1][1] == 1
 
 
 def test_certain_faults_take_one_filter() -> None:
-    assert len(fault_chain([PlanDelay(1)] * 30, [PlanAbort(500)] * 30)) == 1
+    assert held([PlanDelay(1)] * 30) == [(30, 1)]
+    assert ended([PlanAbort(500)] * 30) == [(500, 1)]
+
+
+def test_delays_of_too_many_sums_are_refused() -> None:
+    with pytest.raises(Unrenderable, match="more than 256 different sums"):
+        delay_chain([PlanDelay(2.0**number, 0.5) for number in range(9)])
 
 
 def test_a_tiny_probability_is_not_rounded_to_never() -> None:
-    assert laid_out([], [PlanAbort(500, 1e-9)]) == [(None, (500, 1e-6))]
+    assert ended([PlanAbort(500, 1e-9)]) == [(500, 1e-6)]
 
 
 @pytest.fixture
@@ -78,6 +89,17 @@ async def test_delays_add_up_and_come_before_the_abort(timed: Mesh) -> None:
     started = time.monotonic()
     assert (await timed.ask("/svc/")).status == 418
     assert time.monotonic() - started >= 0.29  # Envoy reads its clock once per turn of its loop
+
+
+async def test_dice_after_a_delay_are_thrown(timed: Mesh) -> None:
+    peers = next(iter(timed.routing["svc"].peers.values()))
+    delays = (PlanDelay(0.001, 0.5), PlanDelay(0.002, 0.5))
+    fault = FaultEntry(rule="f", delays=delays, aborts=(PlanAbort(418, 0.5), PlanAbort(419)))
+    for timeout in (0, 5.0):
+        await timed.follow(attempts(*peers, timeout=timeout, faults=(fault,)))
+        found = await statuses(timed, 200)
+        assert found.keys() == {418, 419}
+        assert 50 < found[418] < 150
 
 
 async def test_each_abort_throws_its_own_dice(timed: Mesh) -> None:

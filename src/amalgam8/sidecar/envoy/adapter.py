@@ -27,8 +27,10 @@ from amalgam8.sidecar.envoy.recorder import Recorder
 from amalgam8.sidecar.envoy.render import Renderer, RenderService
 from amalgam8.sidecar.envoy.rows import branch
 from amalgam8.sidecar.envoy.server import Stream, serving
+from amalgam8.sidecar.envoy.tcp import TcpFilters, listener_name, stats, tcp_listeners
 from amalgam8.sidecar.envoy.trial import Trial
 from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
+from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import trust
 
 _SOCKET_PATH_LIMIT = 100
@@ -61,6 +63,7 @@ class Envoy:
         access_log_size: int = 50 * 1024 * 1024,
         ca_cert_file: Path | None = None,
         tls_verify: bool = True,
+        tcp_proxies: tuple[TcpProxy, ...] = (),
     ) -> None:
         self._state_dir = state_dir
         self._host, self._port = listen_host, http_port
@@ -70,6 +73,7 @@ class Envoy:
         self._linger = linger
         self._render_service = render_service
         self._authorities, self._verify = ca_cert_file, tls_verify
+        self._tcp_proxies = tcp_proxies
         self._records = access_log
         self._recorder = Recorder(access_log, state_dir / "traced.log", access_log_size, self._reopen)
         self._admin_socket: Path | None = None
@@ -90,21 +94,24 @@ class Envoy:
         """
         binary = find_binary(self._binary)
         host = listen_address(self._host)
-        check_port(host, self._port)
+        ports = {MAIN: self._port} | {listener_name(proxy): proxy.port for proxy in self._tcp_proxies}
+        for name, port in ports.items():
+            check_port(host, port, _setting(name))
+        written = loggers(str(self._own), self._records, self._state_dir / "traced.log")
         renderer = Renderer(
-            listeners(
-                host, self._port, loggers(str(self._own), self._records, self._state_dir / "traced.log")
-            ),
+            listeners(host, self._port, written) | tcp_listeners(host, self._tcp_proxies),
             self._render_service,
             self._own.service,
             self._linger,
             trust(self._authorities, self._verify),
+            TcpFilters(self._tcp_proxies, str(self._own), self._records),
         )
         configuration = _Configuration(self.desired, self.confirmed, renderer, Ads(self._linger))
         with _socket_folder(self._state_dir) as folder:
             ads, self._admin_socket = folder / "ads.sock", folder / "admin.sock"
             file = self._state_dir / "envoy.json"
-            file.write_bytes(bootstrap(ads, self._admin_socket, self._own.service, STATS))
+            figures = (metric.stat for metric in stats(self._tcp_proxies))
+            file.write_bytes(bootstrap(ads, self._admin_socket, self._own.service, (*STATS, *figures)))
             file.chmod(0o600)
             self._process = Process(binary, file, self._workers)
             try:
@@ -113,7 +120,8 @@ class Envoy:
                     group.create_task(configuration.follow())
                     group.create_task(configuration.expire())
                     group.create_task(self._recorder.run())
-                    raise port_taken(host, self._port, await configuration.listener_refused)
+                    name, words = await configuration.listener_refused
+                    raise port_taken(host, ports[name], words, _setting(name))
             except* InvalidSetting as errors:
                 refusal = _first(errors)
             finally:
@@ -134,7 +142,7 @@ class Envoy:
         if self._admin_socket is None or self._process is None:
             return b""
         try:
-            return await metrics(self._admin_socket, self._process.restarts)
+            return await metrics(self._admin_socket, self._process.restarts, stats(self._tcp_proxies))
         except Unreachable as error:
             log.debug("no figures: %s", error)
             return b""
@@ -158,8 +166,8 @@ class _Configuration:
         loop = asyncio.get_running_loop()
         self._clock = loop.time
         self._moved = asyncio.Event()
-        self.listener_refused: asyncio.Future[str] = loop.create_future()
-        """Set with Envoy's words when it cannot listen."""
+        self.listener_refused: asyncio.Future[tuple[str, str]] = loop.create_future()
+        """Set with the listener's name and Envoy's words when it cannot listen."""
         ads.want(self._state)
 
     async def follow(self) -> None:
@@ -216,9 +224,9 @@ class _Configuration:
 
     def _learn(self) -> bool:
         """Take in what Envoy refused or accepted; whether that makes a new state to send."""
-        refused = self._ads.refused(LISTENER).get(MAIN)
-        if refused is not None and not self.listener_refused.done():
-            self.listener_refused.set_result(refused.words)
+        for name, refused in self._ads.refused(LISTENER).items():
+            if name != SECOND and not self.listener_refused.done():
+                self.listener_refused.set_result((name, refused.words))
         if self._stamp is None:
             return False
         return self._learn_targets() or self._learn_routes() or self._learn_acceptance()
@@ -272,6 +280,11 @@ def _socket_folder(state_dir: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="a8-") as folder:  # made with mode 0700
         yield Path(folder)
+
+
+def _setting(listener: str) -> str:
+    """The setting that a listener's port comes from."""
+    return "http_listener_port" if listener == MAIN else "tcp_proxies"
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

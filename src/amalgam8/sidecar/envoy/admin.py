@@ -56,8 +56,8 @@ STATS = tuple(metric.stat for metric in METRICS)
 """Envoy's names of the statistics to keep."""
 
 
-async def metrics(socket: Path, restarts: int) -> bytes:
-    """All figures in the Prometheus text format.
+async def metrics(socket: Path, restarts: int, more: tuple[Metric, ...] = ()) -> bytes:
+    """All figures in the Prometheus text format; ``more`` are those that depend on the settings.
 
     Raises:
         Unreachable: Envoy does not answer.
@@ -69,15 +69,15 @@ async def metrics(socket: Path, restarts: int) -> bytes:
         raise Unreachable(f"the proxy's figures cannot be read: {error}") from error
     values = {stat.name: stat.value for stat in found.stats if stat.name is not msgspec.UNSET}
     values[RESTARTS.stat] = restarts
-    own = text({name: value for name, value in values.items() if isinstance(value, int | float)})
+    own = text({name: value for name, value in values.items() if isinstance(value, int | float)}, more)
     return own + calls(await fetch(socket, "/stats?format=prometheus&filter=%5Ea8%5C."))
 
 
-def text(values: dict[str, float]) -> bytes:
+def text(values: dict[str, float], more: tuple[Metric, ...] = ()) -> bytes:
     """Prometheus text of ``values`` by Envoy's names; what is missing is 0."""
     lines: list[str] = []
     last = ""
-    for metric in (*METRICS, RESTARTS):
+    for metric in (*METRICS, RESTARTS, *more):
         if metric.name != last:
             lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}"]
             last = metric.name

@@ -12,7 +12,7 @@ from itertools import count
 
 import msgspec
 
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES, Resource
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, MAIN, ROUTES, Resource
 
 LINGER = 60.0
 """Seconds that a cluster stays at least after the last route to it is gone."""
@@ -20,7 +20,7 @@ LINGER = 60.0
 _UNKNOWN = ""
 """In place of a version: Envoy may have the resource, and nobody knows which."""
 
-KINDS = (CLUSTER, ENDPOINTS, ROUTES, LISTENER)
+KINDS = (CLUSTER, ENDPOINTS, ROUTES, EXTENSION, LISTENER)
 
 
 class State(msgspec.Struct, frozen=True):
@@ -33,6 +33,7 @@ class State(msgspec.Struct, frozen=True):
     endpoints: Mapping[str, Resource] = {}
     routes: Mapping[str, Resource] = {}
     listeners: Mapping[str, Resource] = {}
+    extensions: Mapping[str, Resource] = {}
     hold: float = 0.0
 
     def of(self, kind: str) -> Mapping[str, Resource]:
@@ -40,6 +41,8 @@ class State(msgspec.Struct, frozen=True):
             return self.clusters
         if kind == ENDPOINTS:
             return self.endpoints
+        if kind == EXTENSION:
+            return self.extensions
         return self.routes if kind == ROUTES else self.listeners
 
 
@@ -177,6 +180,7 @@ class Ads:
                 self._clusters_step(),
                 self._named_step(ENDPOINTS, self._channels[ENDPOINTS].names),
                 self._routes_step(),
+                self._extensions_step(),
                 self._named_step(LISTENER, self._wanted.listeners),
                 self._removals_step(now),
             )
@@ -244,12 +248,9 @@ class Ads:
 
     def _routes_step(self) -> Response | None:
         """Routes go out only when all that they point at is there, and warm."""
-        wanted, clusters = self._wanted, self._channels[CLUSTER]
-        if not clusters.settled(wanted.clusters, wanted.clusters):
+        if not self._is_warm():
             return None
-        if not self._channels[ENDPOINTS].settled(wanted.endpoints, wanted.clusters):
-            return None
-        channel = self._channels[ROUTES]
+        wanted, channel = self._wanted, self._channels[ROUTES]
         behind = channel.names - {MAIN}
         if behind and any(channel.wants(wanted.routes, name) for name in behind if name in wanted.routes):
             return self._named_step(ROUTES, behind)  # what the first pass names has to be there first
@@ -260,12 +261,20 @@ class Ads:
             self._sent_routes = wanted
         return response
 
+    def _extensions_step(self) -> Response | None:
+        """Filters of TCP proxies, which point at clusters like routes do."""
+        if not self._is_warm():
+            return None
+        return self._named_step(EXTENSION, self._channels[EXTENSION].names)
+
     def _removals_step(self, now: float) -> Response | None:
         self.wake_at = None
         wanted, channel, routes = self._wanted, self._channels[CLUSTER], self._channels[ROUTES]
         if channel.flight is not None or not channel.asked or not routes.names:
             return None
         if not routes.settled(wanted.routes, routes.names & wanted.routes.keys()):
+            return None
+        if not self._channels[EXTENSION].settled(wanted.extensions, self._connecting()):
             return None
         spare = [name for name in channel.has if name not in wanted.clusters]
         gone = []
@@ -285,12 +294,23 @@ class Ads:
         channel.answered = True
         return channel.flight
 
+    def _is_warm(self) -> bool:
+        """Whether all that routes point at is there."""
+        wanted = self._wanted
+        return self._channels[CLUSTER].settled(wanted.clusters, wanted.clusters) and self._channels[
+            ENDPOINTS
+        ].settled(wanted.endpoints, wanted.clusters)
+
+    def _connecting(self) -> set[str]:
+        """The filters of TCP proxies that Envoy has asked for."""
+        return self._channels[EXTENSION].names & self._wanted.extensions.keys()
+
     def _is_followed(self) -> bool:
         wanted = self._wanted
         routes, listeners = self._channels[ROUTES], self._channels[LISTENER]
         return (
             listeners.settled(wanted.listeners, wanted.listeners)
             and routes.settled(wanted.routes, wanted.routes)
-            and self._channels[CLUSTER].settled(wanted.clusters, wanted.clusters)
-            and self._channels[ENDPOINTS].settled(wanted.endpoints, wanted.clusters)
+            and self._channels[EXTENSION].settled(wanted.extensions, wanted.extensions)
+            and self._is_warm()
         )

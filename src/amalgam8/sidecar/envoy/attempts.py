@@ -2,7 +2,8 @@
 
 Without a rule a call is repeated only where it cannot have been processed, on another instance, and its
 answer has to start within HEADERS_TIMEOUT. ``retries`` repeat answers 5xx and broken connections too,
-for methods that may be repeated. A rule's timeout covers everything, and is never a reason to repeat.
+for methods that may be repeated. A rule's timeout covers everything, and so does HEADERS_TIMEOUT without one;
+neither is ever a reason to repeat.
 """
 
 from datetime import timedelta
@@ -32,11 +33,21 @@ class Attempts(msgspec.Struct, frozen=True):
 
     timeout: float = 0
     retries: int | None = None
+    limited: bool = True
+    """Whether HEADERS_TIMEOUT holds where there is no timeout."""
 
     @property
     def sees_faults(self) -> bool:
         """Whether an injected fault has to act behind this: repeated, or cut short."""
         return bool(self.timeout or self.retries)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether HEADERS_TIMEOUT covers several attempts: Envoy can only say so in a pass of its own.
+
+        It has one timeout until an answer starts, for each attempt, and repeats what that cuts short.
+        """
+        return bool(self.retries and self.limited and not self.timeout)
 
 
 DEFAULT = Attempts()
@@ -74,9 +85,15 @@ def retry_policy(attempts: Attempts = DEFAULT) -> Any:
             "max_interval": timedelta(milliseconds=50),
         },
     )
-    if not attempts.timeout:
+    if attempts.limited and not attempts.timeout:
         policy.per_try_timeout.FromTimedelta(HEADERS_TIMEOUT)
     return policy
+
+
+def guard(action: Any, held: float) -> None:
+    """Bound a RouteAction by HEADERS_TIMEOUT, plus ``held`` s of injected delays, and repeat nothing."""
+    bound(action, Attempts(0, 0))
+    action.retry_policy.per_try_timeout.FromTimedelta(HEADERS_TIMEOUT + timedelta(seconds=held))
 
 
 def host_message(name: str, domains: list[str]) -> Any:
@@ -85,4 +102,4 @@ def host_message(name: str, domains: list[str]) -> Any:
 
 def inner(attempts: Attempts) -> Attempts:
     """What is left for the pass behind: repeats where it is safe, which nobody in front can see."""
-    return Attempts(0, 0 if attempts.retries == 0 else None)
+    return Attempts(0, 0 if attempts.retries == 0 else None, limited=False)

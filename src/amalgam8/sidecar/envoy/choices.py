@@ -26,7 +26,7 @@ from amalgam8.sidecar.envoy.patterns import predicate
 
 E = TypeVar("E", bound=Entry)
 
-CHAIN_LIMIT = 64
+CHAIN_LIMIT = 300
 """Filters for one call and kind; more dice than that are refused."""
 
 

@@ -2,8 +2,8 @@
 
 None of Envoy's filters does that. So the fault filter answers with a status that stands for it, END_STATUS,
 the listener marks that answer with a header, and a WebAssembly module of some 200 bytes resets the stream
-when it sees the mark. Only the mark is looked at, so an app may answer with that status. The module is made
-for the calls of a rule that needs it, and nothing is loaded before (then it costs some 15 MB).
+when it sees the mark. Only the mark is looked at, so an app or another abort may answer with that status. The
+module is made for the calls of a rule that needs it, and nothing is loaded before (then it costs some 15 MB).
 """
 
 from typing import Any

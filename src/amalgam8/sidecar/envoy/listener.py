@@ -20,6 +20,7 @@ from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
 from amalgam8.sidecar.envoy.choices import place
 from amalgam8.sidecar.envoy.messages import (
+    ABORT,
     ACCESS,
     BUCKET,
     FAULT,
@@ -33,6 +34,7 @@ from amalgam8.sidecar.envoy.messages import (
     SECOND,
     SEED_HEADER,
     TRACE,
+    TRIES_HEADER,
     UNKNOWN,
     Resource,
     packed,
@@ -92,7 +94,7 @@ def _main_manager(loggers: Sequence[Any]) -> Any:
             _off(UNKNOWN, _name_from_path()),
             *(_off(name, place()) for name in (ACCESS, LIMIT)),
             _off(BUCKET, packed(local_rate_limit_pb2.LocalRateLimit(stat_prefix=BUCKET))),
-            *(_off(name, place()) for name in (TRACE, FAULT, HEADERS)),
+            *(_off(name, place()) for name in (TRACE, FAULT, ABORT, HEADERS)),
             _off(HOP, _hop()),
             _router(),
         ],
@@ -110,7 +112,7 @@ def _main_manager(loggers: Sequence[Any]) -> Any:
 def _second_manager() -> Any:
     return _manager(
         SECOND,
-        [_off(FAULT, place()), _router()],
+        [*(_off(name, place()) for name in (FAULT, ABORT)), _router()],
         generate_request_id={"value": False},
         preserve_external_request_id=True,
         local_reply_config={"mappers": second_pass()},
@@ -196,7 +198,7 @@ def _hop() -> Any:
     whole = r"^(\S*) (\S*) (\C*)$"
     fired = r"^\S* (?:\S*?(DI|FI)\S*|\S*) \C*$"
     parts = (("host", whole, 1), ("flags", whole, 2), ("fired", fired, 1), ("dst", whole, 3))
-    rules = [
+    rules: list[dict[str, Any]] = [
         {
             "header": HOP_HEADER,
             "on_header_present": {
@@ -208,6 +210,8 @@ def _hop() -> Any:
         }
         for key, pattern, part in parts
     ]
+    tries = {"metadata_namespace": NAMESPACE, "key": "tries", "type": "NUMBER"}
+    rules.append({"header": TRIES_HEADER, "on_header_present": tries, "remove": True})
     return packed(header_to_metadata_pb2.Config(response_rules=rules))
 
 

@@ -13,6 +13,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 
@@ -40,6 +41,9 @@ FAULT_HEADER = "x-a8-fault"
 HOP_HEADER = "x-a8-hop"
 """What the last pass tells the first one about the instance, on responses."""
 
+TRIES_HEADER = "x-a8-tries"
+"""How often the pass that repeats calls has tried this one, on responses."""
+
 END_HEADER = "x-a8-end"
 """Marks the answer that must not reach the caller: the stream is reset instead."""
 
@@ -57,6 +61,7 @@ LIMIT = "a8.limit"
 BUCKET = "a8.bucket"
 TRACE = "a8.trace"
 FAULT = "a8.fault"
+ABORT = "a8.abort"
 HEADERS = "a8.headers"
 HOP = "a8.hop"
 """The filters of the chain, in the order in which they run; routes enable those that they need."""

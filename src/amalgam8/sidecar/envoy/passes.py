@@ -19,12 +19,13 @@ from xds.type.matcher.v3 import matcher_pb2
 from amalgam8.routing.decide import faults_of
 from amalgam8.routing.plan import FaultEntry, PlanAbort, PlanDelay
 from amalgam8.routing.resolve import Route, ServiceRouting, Slice
-from amalgam8.sidecar.envoy.attempts import Attempts, attempts_of, bound, by_method, inner
+from amalgam8.sidecar.envoy.attempts import Attempts, attempts_of, bound, by_method, guard, inner
 from amalgam8.sidecar.envoy.choices import always, nested, noted, picked, set_headers
 from amalgam8.sidecar.envoy.closing import closing_filter
-from amalgam8.sidecar.envoy.faults import fault_chain, longest, without_answer
+from amalgam8.sidecar.envoy.faults import abort_chain, delay_chain, longest, without_answer
 from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
+    ABORT,
     END_HEADER,
     FAULT,
     FAULT_HEADER,
@@ -32,6 +33,7 @@ from amalgam8.sidecar.envoy.messages import (
     INTERNAL,
     NEXT_HEADER,
     REASON_HEADER,
+    TRIES_HEADER,
     serialized,
 )
 from amalgam8.sidecar.envoy.patterns import found
@@ -56,14 +58,18 @@ class Passes:
         """The fault entries that do something to a slice."""
         return [entry for entry in self._faults if any(faults_of(entry, piece))]
 
-    def one_pass(self, piece: Slice) -> AnyMessage | None:
-        """The fault filters that act before the only router."""
+    def one_pass(self, piece: Slice) -> dict[str, AnyMessage | None]:
+        """The fault filters that act before the only router, by place."""
 
-        def filters(entry: FaultEntry) -> Sequence[AnyMessage]:
+        def held(entry: FaultEntry) -> Sequence[AnyMessage]:
             delays, aborts = faults_of(entry, piece)
-            return [*_closing(aborts), *self._chain(entry.rule, delays, aborts)]
+            return [noted(fault=entry.rule), *self._delays(delays)] if delays or aborts else []
 
-        return picked(self._faults, filters)
+        def ended(entry: FaultEntry) -> Sequence[AnyMessage]:
+            _, aborts = faults_of(entry, piece)
+            return [*_closing(aborts), *abort_chain(aborts)]
+
+        return {FAULT: picked(self._faults, held), ABORT: picked(self._faults, ended)}
 
     def chosen(self, route: Route, piece: Slice, header: str) -> AnyMessage | None:
         """Filters that name the pass of the first fault that applies in ``header``.
@@ -85,39 +91,79 @@ class Passes:
         """The pass that has the timeout and retries of this slice alone."""
         rows = matcher_pb2.Matcher()
         for needed, attempts in by_method(attempts_of(piece)):
-            below = matcher_pb2.Matcher()
-            if self.acting(piece):
-                again = self._route(route, INTERNAL, attempts)
-                again.request_headers_to_add.add(
-                    header={"key": NEXT_HEADER, "value": f"%REQ({FAULT_HEADER})%"},
-                    append_action="OVERWRITE_IF_EXISTS_OR_ADD",
-                )
-                again.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=self.hold))
-                below.matcher_list.matchers.add(predicate=found(FAULT_HEADER, ""), on_match=spoken(again))
-            direct = self._route(route, piece.target.name, attempts)
-            self._tell(direct)
-            below.on_no_match.CopyFrom(spoken(direct))
+            below = self._guard(route, piece) if attempts.guarded else self._tried(route, piece, attempts)
             if needed is None:
-                rows.on_no_match.CopyFrom(nested(below))
+                rows.on_no_match.CopyFrom(below)
             else:
-                rows.matcher_list.matchers.add(predicate=needed, on_match=nested(below))
+                rows.matcher_list.matchers.add(predicate=needed, on_match=below)
         return self._named(nested(rows))
+
+    def retried(self, route: Route, piece: Slice) -> str:
+        """The pass that repeats calls, without any limit on their time."""
+        return self._named(self._tried(route, piece, Attempts(0, piece.retries, limited=False)))
+
+    def held(self, piece: Slice) -> float:
+        """Seconds that injected delays can hold a call to a slice, in all attempts together."""
+        delays = (longest(faults_of(entry, piece)[0]) for entry in self._faults)
+        return max(delays, default=0.0) * ((piece.retries or 0) + 1)
+
+    def _guard(self, route: Route, piece: Slice) -> Any:
+        """To the pass that repeats calls. Those that a fault holds have more time."""
+        rows = matcher_pb2.Matcher()
+        for held in (self.held(piece), 0.0):
+            again = self._route(route, INTERNAL, Attempts(0, 0))
+            guard(again.route, held)
+            self._leads(again, self.retried(route, piece))
+            if held:
+                rows.matcher_list.matchers.add(predicate=found(FAULT_HEADER, ""), on_match=spoken(again))
+        rows.on_no_match.CopyFrom(spoken(again))
+        return nested(rows) if rows.matcher_list.matchers else rows.on_no_match
+
+    def _tried(self, route: Route, piece: Slice, attempts: Attempts) -> Any:
+        """To the instances, or to the pass of the fault that acts on the call."""
+        below = matcher_pb2.Matcher()
+        direct = self._route(route, piece.target.name, attempts)
+        self._tell(direct)
+        if self.acting(piece):
+            again = self._route(route, INTERNAL, attempts)
+            self._leads(again, f"%REQ({FAULT_HEADER})%")
+            self._count(again, attempts)
+            below.matcher_list.matchers.add(predicate=found(FAULT_HEADER, ""), on_match=spoken(again))
+        self._count(direct, attempts)
+        below.on_no_match.CopyFrom(spoken(direct))
+        return nested(below)
+
+    def _leads(self, message: Any, name: str) -> None:
+        """The pass of this name is the next one."""
+        message.request_headers_to_add.add(
+            header={"key": NEXT_HEADER, "value": name}, append_action="OVERWRITE_IF_EXISTS_OR_ADD"
+        )
+        message.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=self.hold))
+
+    @staticmethod
+    def _count(message: Any, attempts: Attempts) -> None:
+        """A pass that repeats says how often it tried."""
+        if attempts.retries:
+            message.response_headers_to_add.add(
+                header={"key": TRIES_HEADER, "value": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"},
+                append_action="OVERWRITE_IF_EXISTS_OR_ADD",
+            )
 
     def _last(
         self, route: Route, piece: Slice, delays: Sequence[PlanDelay], aborts: Sequence[PlanAbort]
     ) -> str:
         message = self._route(route, piece.target.name, inner(attempts_of(piece)))
-        message.route.retry_policy.ClearField("per_try_timeout")
-        if chain := self._chain("", delays, aborts):
-            message.typed_per_filter_config[FAULT].CopyFrom(always(chain))
+        for place, chain in ((FAULT, self._delays(delays)), (ABORT, abort_chain(aborts))):
+            if chain:
+                message.typed_per_filter_config[place].CopyFrom(always(chain))
+        if delays:
             message.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=longest(delays)))
         self._tell(message)
         return self._named(spoken(message))
 
-    def _chain(self, rule: str, delays: Sequence[PlanDelay], aborts: Sequence[PlanAbort]) -> list[AnyMessage]:
-        chain = fault_chain(delays, aborts)
+    def _delays(self, delays: Sequence[PlanDelay]) -> list[AnyMessage]:
         self.hold = max(self.hold, longest(delays))
-        return [noted(fault=rule), *chain] if chain and rule else chain
+        return delay_chain(delays)
 
     def _route(self, route: Route, cluster: str, attempts: Attempts) -> Any:
         message = route_components_pb2.Route(
@@ -132,7 +178,7 @@ class Passes:
     def _tell(message: Any) -> None:
         """The last pass: hide the mesh's headers from the instance, and tell the first pass about it."""
         message.request_headers_to_remove.extend([NEXT_HEADER, FAULT_HEADER])
-        message.response_headers_to_remove.extend([REASON_HEADER, HOP_HEADER, END_HEADER])
+        message.response_headers_to_remove.extend([REASON_HEADER, HOP_HEADER, TRIES_HEADER, END_HEADER])
         message.response_headers_to_add.add(
             header={"key": HOP_HEADER, "value": HOP}, append_action="OVERWRITE_IF_EXISTS_OR_ADD"
         )

@@ -92,7 +92,7 @@ def listen_address(host: str) -> str:
         raise InvalidSetting(f"listen_host: {host!r}; allowed is an IP address or localhost") from None
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, setting: str = "http_listener_port") -> None:
     """Refuse a port that cannot be had.
 
     Raises:
@@ -105,11 +105,11 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
             probe.listen(1)
     except OSError as error:
-        raise port_taken(host, port, os.strerror(error.errno or 0)) from error
+        raise port_taken(host, port, os.strerror(error.errno or 0), setting) from error
 
 
-def port_taken(host: str, port: int, reason: str) -> InvalidSetting:
-    return InvalidSetting(f"http_listener_port: port {port} on {host} is taken ({reason})")
+def port_taken(host: str, port: int, reason: str, setting: str = "http_listener_port") -> InvalidSetting:
+    return InvalidSetting(f"{setting}: port {port} on {host} is taken ({reason})")
 
 
 class Process:

@@ -66,19 +66,19 @@ def _members(source: str, is_traced: bool) -> dict[str, Any]:
         "request_time": "%DURATION%",
         "upstream_response_time": "%COMMON_DURATION(US_TX_END:US_RX_BEG:ms)%" + _NOTHING,
         "src": source.replace("%", "%%"),
-        "dst": _first(_dynamic("dst"), upstream, _route("service"), _route("dst")),
+        "dst": coalesced(_dynamic("dst"), upstream, _route("service"), _route("dst")),
         "message": f"%REQ(:METHOD)% %DYNAMIC_METADATA({NAMESPACE}:path)% %RESPONSE_CODE%",
         "module": "ENVOY",
         "method": "%REQ(:METHOD)%",
         "path": f"%DYNAMIC_METADATA({NAMESPACE}:path)%",
         "protocol": "%PROTOCOL%",
-        "response_flags": _first(_dynamic("flags"), {"command": "RESPONSE_FLAGS"}),
+        "response_flags": coalesced(_dynamic("flags"), {"command": "RESPONSE_FLAGS"}),
         "x_forwarded": "%REQ(X-FORWARDED-FOR)%",
         "user_agent": "%REQ(USER-AGENT)%",
         "request_id": "%REQ(X-REQUEST-ID)%",
         "auth": "%REQ(:AUTHORITY)%",
-        "upstream_host": _first(_dynamic("host"), {"command": "UPSTREAM_HOST"}),
-        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "upstream_host": coalesced(_dynamic("host"), {"command": "UPSTREAM_HOST"}),
+        "attempts": coalesced(_dynamic("tries"), {"command": "UPSTREAM_REQUEST_ATTEMPT_COUNT"}),
         "bytes_received": "%BYTES_RECEIVED%",
         "bytes_sent": "%BYTES_SENT%",
         "rules": [
@@ -98,7 +98,8 @@ _NOTHING = f"%REQ({REASON_HEADER})%"
 """Clients cannot send that header, so it adds nothing, and makes text of a number."""
 
 
-def _first(*commands: dict[str, str]) -> str:
+def coalesced(*commands: dict[str, str]) -> str:
+    """The first of these that has a value."""
     return f"%COALESCE({json.dumps({'operators': commands})})%"
 
 
@@ -123,7 +124,7 @@ def _counters() -> Any:
     upstream = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
     tags = [
         destination,
-        {"name": "instance", "value_format": _first(_dynamic("dst"), upstream)},
+        {"name": "instance", "value_format": coalesced(_dynamic("dst"), upstream)},
         {"name": "code", "value_format": "%RESPONSE_CODE%"},
         {"name": "reason", "value_format": f"%RESP({REASON_HEADER}):{REASON_LETTERS}%"},
     ]

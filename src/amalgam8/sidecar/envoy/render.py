@@ -16,6 +16,7 @@ from amalgam8.sidecar.envoy.messages import CLUSTER, MAIN, SECOND, Resource
 from amalgam8.sidecar.envoy.routes import routes, second_routes, waiting_routes
 from amalgam8.sidecar.envoy.rows import Branch, branch
 from amalgam8.sidecar.envoy.speech import HTTP2, both, target_name
+from amalgam8.sidecar.envoy.tcp import TcpFilters
 from amalgam8.sidecar.envoy.tls import tls_hosts
 from amalgam8.sidecar.trust import NO_TRUST, Trust
 
@@ -46,8 +47,10 @@ class Renderer:
         own_service: str = "",
         linger: float = LINGER,
         believed: Trust = NO_TRUST,
+        tcp: TcpFilters | None = None,
     ) -> None:
         self._trust = believed
+        self._tcp = tcp or TcpFilters()
         self._listeners = listeners
         self._own_service = own_service
         self._passes = Retiring(linger)
@@ -96,6 +99,8 @@ class Renderer:
         needed: set[str] = set()
         for part in chosen.values():
             needed |= part.targets
+        connections = self._tcp.render(self._services)
+        needed |= connections.targets
         known = needed | set(kept)
         targets = {target_name(name) for name in known}
         self._known = {
@@ -111,6 +116,7 @@ class Renderer:
             endpoints={name: self._endpoints(name) for name in known},
             routes={MAIN: self._routes(chosen), SECOND: self._second},
             listeners=self._listeners,
+            extensions=connections.filters,
             hold=hold,
         )
 
@@ -122,7 +128,11 @@ class Renderer:
 
     def waiting(self) -> State:
         """For Envoy to listen before anything is known."""
-        return State(routes={MAIN: waiting_routes(), SECOND: self._second}, listeners=self._listeners)
+        return State(
+            routes={MAIN: waiting_routes(), SECOND: self._second},
+            listeners=self._listeners,
+            extensions=self._tcp.render({}).filters,
+        )
 
     def _cached(self, name: str) -> Resource:
         """The cluster as it was, but for those to which hosts with TLS came or of which they went."""

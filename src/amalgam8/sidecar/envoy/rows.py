@@ -6,13 +6,12 @@ More than ROWS_LIMIT rows are refused.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import msgspec
-from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from xds.type.matcher.v3 import matcher_pb2
@@ -20,7 +19,15 @@ from xds.type.matcher.v3 import matcher_pb2
 from amalgam8.routing.addressing import address
 from amalgam8.routing.plan import MirrorEntry
 from amalgam8.routing.resolve import Route, ServiceRouting, Slice, mirror_target
-from amalgam8.sidecar.envoy.attempts import DEFAULT, Attempts, attempts_of, bound, by_method, host_message
+from amalgam8.sidecar.envoy.attempts import (
+    DEFAULT,
+    Attempts,
+    attempts_of,
+    bound,
+    by_method,
+    guard,
+    host_message,
+)
 from amalgam8.sidecar.envoy.choices import first_match, nested, on_match, picked
 from amalgam8.sidecar.envoy.faults import Unrenderable, percentage
 from amalgam8.sidecar.envoy.kinds import access_config, changed_headers, trace_filters
@@ -35,25 +42,20 @@ from amalgam8.sidecar.envoy.messages import (
     HOP,
     INTERNAL,
     LIMIT,
-    NAMESPACE,
     NEXT_HEADER,
     REASON_HEADER,
     TRACE,
-    UNKNOWN,
     entry,
     member,
-    packed,
     serialized,
 )
+from amalgam8.sidecar.envoy.nowhere import ON, metadata, to_nowhere
 from amalgam8.sidecar.envoy.passes import Passes
 from amalgam8.sidecar.envoy.patterns import Predicate, all_of, any_of, predicate, value
 from amalgam8.sidecar.envoy.speech import both, spoken
 
 ROWS_LIMIT = 4000
 OUTER_ORDER = tuple[int, str, str]
-
-NOWHERE = "a8.nowhere"
-"""A cluster that never exists: a route to it is answered by the listener's own words."""
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -85,7 +87,7 @@ def branch(service: ServiceRouting) -> Branch:
 def unavailable(name: str) -> Branch:
     """The part of a service that is known and of which nothing could be rendered: 503."""
     message = to_nowhere("SERVICE_UNAVAILABLE")
-    message.metadata.MergeFrom(_metadata(name))
+    message.metadata.MergeFrom(metadata(name))
     tree = matcher_pb2.Matcher(on_no_match=on_match("route", message))
     return Branch(_segment(name, tree), host=_named_host(name, tree))
 
@@ -167,13 +169,19 @@ class _Service:
         action: dict[str, Any],
     ) -> Any:
         acting = {entry.rule: entry for piece in pieces for entry in self._passes.acting(piece)}
+        plainly, behind = (
+            partial(self._single, route, pieces, attempts),
+            partial(self._twice, route, pieces, attempts),
+        )
+        if attempts.guarded:
+            plainly, behind = (partial(self._guarded, route, pieces, faulty) for faulty in (False, True))
         if not attempts.sees_faults or not acting:
-            return self._mirrored(route, lambda: self._single(route, pieces, attempts), match, action)
-        twice = self._mirrored(route, lambda: self._twice(route, pieces, attempts), match, action)
+            return self._mirrored(route, plainly, match, action)
+        twice = self._mirrored(route, behind, match, action)
         needed = any_of([predicate(entry.match) for entry in acting.values()])
         if needed is None:
             return twice
-        once = self._mirrored(route, lambda: self._single(route, pieces, attempts), match, action)
+        once = self._mirrored(route, plainly, match, action)
         rows = matcher_pb2.Matcher(on_no_match=nested_or_only(once))
         rows.matcher_list.matchers.add(predicate=needed, on_match=nested_or_only(twice))
         return rows
@@ -229,21 +237,32 @@ class _Service:
     def _twice(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
         """Through the second pass, where the faults are."""
         message = self._message(pieces, attempts)
-        message.typed_per_filter_config[HOP].CopyFrom(_ON)
+        message.typed_per_filter_config[HOP].CopyFrom(ON)
         configs = [self._slice_config(piece, NEXT_HEADER, route) for piece in pieces]
         self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
         return message
 
     def _mixed(self, route: Route, pieces: list[Slice]) -> Any:
         """Through the second pass, where each version has its own timeout and retries."""
+        message = self._message(pieces, Attempts(0, 0, limited=False))
+        return self._through(route, pieces, message, self._passes.bounded)
+
+    def _guarded(self, route: Route, pieces: list[Slice], faulty: bool) -> Any:
+        """Through the second pass, where calls are repeated, and the time until an answer starts is here."""
         message = self._message(pieces, Attempts(0, 0))
-        message.route.retry_policy.ClearField("per_try_timeout")
-        message.typed_per_filter_config[HOP].CopyFrom(_ON)
+        guard(message.route, max(self._passes.held(piece) for piece in pieces) if faulty else 0)
+        return self._through(route, pieces, message, self._passes.retried)
+
+    def _through(
+        self, route: Route, pieces: list[Slice], message: Any, pass_of: Callable[[Route, Slice], str]
+    ) -> Any:
+        """Each version through the pass of its own."""
+        message.typed_per_filter_config[HOP].CopyFrom(ON)
         configs = [self._slice_config(piece, FAULT_HEADER, route) for piece in pieces]
         self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
         for piece, cluster in zip(pieces, message.route.weighted_clusters.clusters, strict=True):
             cluster.request_headers_to_add.add(
-                header={"key": NEXT_HEADER, "value": self._passes.bounded(route, piece)},
+                header={"key": NEXT_HEADER, "value": pass_of(route, piece)},
                 append_action="OVERWRITE_IF_EXISTS_OR_ADD",
             )
         return message
@@ -258,13 +277,13 @@ class _Service:
         """Filters that depend on the version. ``way``: the header that names the pass of its faults."""
         key = (msgspec.structs.replace(piece, weight=0), f"{way} {route.rule if way else ''}")
         if key not in self._by_slice:
-            faults = None
+            faults: dict[str, AnyMessage | None] = {}
             if way == "":
                 faults = self._passes.one_pass(piece)
             elif (way != "none" and self._passes.acting(piece)) or way == NEXT_HEADER:
-                faults = self._passes.chosen(route, piece, way)
+                faults = {FAULT: self._passes.chosen(route, piece, way)}
             traces = picked(self._service.traces, lambda entry: trace_filters(entry, piece))
-            found = {FAULT: faults, TRACE: traces}
+            found = {**faults, TRACE: traces}
             self._by_slice[key] = {place: config for place, config in found.items() if config is not None}
         return self._by_slice[key]
 
@@ -296,7 +315,7 @@ class _Service:
                 message.route.hash_policy.add(cookie={"name": route.affinity.cookie})
 
     def _route_metadata(self, route: Route, mirror: str = "") -> Any:
-        return _metadata(self._service.name, route.rule, mirror)
+        return metadata(self._service.name, route.rule, mirror)
 
 
 _AUTHORITY = {"host": ":authority"}
@@ -327,24 +346,3 @@ def _named_host(name: str, tree: Any) -> bytes:
     if "*" in name or any(ord(character) < 33 or ord(character) == 127 for character in name):
         return b""
     return serialized(host_message(f"host {name}", [name])) + member(21, serialized(tree))
-
-
-def _metadata(name: str, rule: str = "", mirror: str = "") -> Any:
-    """For words about refusals, and the rules for the access record."""
-    values = {"service": name, "key": address(name), "rule": rule}
-    values |= {key: text for key, text in (("route", rule), ("mirror", mirror)) if text}
-    fields = {key: {"string_value": text} for key, text in values.items()}
-    return base_pb2.Metadata(filter_metadata={NAMESPACE: {"fields": fields}})
-
-
-def to_nowhere(status: str) -> Any:
-    """A route whose only use is the status that Envoy answers with, and the service's name for the text."""
-    return route_components_pb2.Route(
-        match={"prefix": "/"},
-        route={"cluster": NOWHERE, "cluster_not_found_response_code": status},
-        typed_per_filter_config={UNKNOWN: _ON},
-        metadata={"filter_metadata": {NAMESPACE: {"fields": {"dst": {"string_value": "-"}}}}},
-    )
-
-
-_ON = packed(route_components_pb2.FilterConfig(config={}))

@@ -1,0 +1,40 @@
+"""Routes that lead to no instance, and what every route says about itself.
+
+A route to a cluster that never exists is answered by the listener's own words (``replies``), which are made
+from the route's metadata: the service, its address in paths, and the rule that chose.
+"""
+
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2
+
+from amalgam8.routing.addressing import address
+from amalgam8.sidecar.envoy.messages import NAMESPACE, UNKNOWN, packed
+
+NOWHERE = "a8.nowhere"
+"""A cluster that never exists: a route to it is answered by the listener's own words."""
+
+ON = packed(route_components_pb2.FilterConfig(config={}))
+"""Turns on a filter that has nothing to be told."""
+
+
+def metadata(name: str, rule: str = "", mirror: str = "") -> Any:
+    """Route metadata of a service: for words about refusals, and the rules for the access record."""
+    values = {"service": name, "key": address(name), "rule": rule}
+    values |= {key: text for key, text in (("route", rule), ("mirror", mirror)) if text}
+    fields = {key: {"string_value": text} for key, text in values.items()}
+    return base_pb2.Metadata(filter_metadata={NAMESPACE: {"fields": fields}})
+
+
+def to_nowhere(status: str) -> Any:
+    """A route whose only use is the status that Envoy answers with, and the service's name for the text.
+
+    ``status`` is one of Envoy's ``ClusterNotFoundResponseCode``; the words come from the listener.
+    """
+    return route_components_pb2.Route(
+        match={"prefix": "/"},
+        route={"cluster": NOWHERE, "cluster_not_found_response_code": status},
+        typed_per_filter_config={UNKNOWN: ON},
+        metadata={"filter_metadata": {NAMESPACE: {"fields": {"dst": {"string_value": "-"}}}}},
+    )
