@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
-from benchmarks import propagation, sidecar
+from benchmarks import propagation, proxy, sidecar
 from benchmarks.figures import machine
 
-BENCHMARKS = {"propagation": propagation.run, "sidecar": sidecar.run}
+BENCHMARKS = {"propagation": propagation.run, "proxy": proxy.run, "sidecar": sidecar.run}
 
 
 def main() -> int:

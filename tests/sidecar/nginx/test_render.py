@@ -6,9 +6,8 @@ import pytest
 
 from amalgam8.model.instance import Address
 from amalgam8.routing.condition import Condition
-from amalgam8.routing.plan import MirrorEntry, PlanMirror
-from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target, mirror_target
-from amalgam8.sidecar.nginx.render import COPIES, REFUSALS, Unrenderable, host_names, line, unavailable
+from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target
+from amalgam8.sidecar.nginx.render import Unrenderable, host_names, line, unavailable
 
 TARGET = Target("reviews")
 
@@ -32,19 +31,6 @@ def test_host_names_come_resolved_or_not_at_all() -> None:
     assert json.loads(line(named, {}))["targets"][0]["peers"] == []
     peers = json.loads(line(named, {"reviews.example": ("10.0.0.1", "10.0.0.2")}))["targets"][0]["peers"]
     assert [(peer["address"], peer["host"]) for peer in peers] == [("10.0.0.1", "reviews.example")]
-
-
-def test_what_cannot_be_done_is_refused() -> None:
-    assert len(REFUSALS) <= 3
-    mirrors = tuple(PlanMirror((f"v{i}",)) for i in range(COPIES + 1))
-    many = ServiceRouting(
-        "reviews",
-        (Route((Slice(TARGET),)),),
-        mirrors=(MirrorEntry(rule="m", mirrors=mirrors),),
-        peers={TARGET: (), **{mirror_target("reviews", each): () for each in mirrors}},
-    )
-    with pytest.raises(Unrenderable, match="more than 4 mirror"):
-        line(many, {})
 
 
 def test_a_pattern_that_cannot_be_said_is_refused() -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import secrets
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -104,7 +105,9 @@ class Nginx:
             places = Places(self._state_dir, sockets, modules, self._authorities)
             self._control = places.control
             file = self._state_dir / "nginx.conf"
-            text = configuration(places, host, self._port, self._own, self._workers, self._record)
+            text = configuration(
+                places, host, self._port, self._own, self._workers, secrets.token_hex(10), self._record
+            )
             file.write_text(text)
             file.chmod(0o600)
             refused: asyncio.Future[InvalidSetting] = asyncio.get_running_loop().create_future()

@@ -23,7 +23,15 @@ DOCUMENT_BYTES = "32m"
 """The document at most."""
 
 CONNECTIONS = 10_000
-COPIES = 4
+
+KEPT_CONNECTIONS = 1024
+"""Connections to instances that one worker keeps open while nobody needs them."""
+
+BODY_KEPT = "256k"
+"""How much of a body is kept in memory for another attempt; ``route.lua`` knows it too."""
+
+COPIES = {"_copy": 4, "_copies": 32}
+"""Places for copies, by the name's ending of the locations that have them; each place costs a subrequest."""
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -50,14 +58,19 @@ def lua_folder() -> Path:
 
 
 def configuration(
-    places: Places, host: str, port: int, caller: Caller, workers: int, record: Path | None = None
+    places: Places, host: str, port: int, caller: Caller, workers: int, run: str, record: Path | None = None
 ) -> str:
-    """The text of nginx.conf. ``record``: the file of the access records, None for none."""
+    """The text of nginx.conf.
+
+    ``run``: 20 hexadecimal digits that no other start of any nginx has; the ids of its calls begin with them.
+    ``record``: the file of the access records, None for none.
+    """
     listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     loads = "".join(f"load_module {module};\n" for module in places.modules)
     folder = places.folder
     return f"""\
 {loads}daemon off;
+pcre_jit on;
 worker_processes {workers};
 worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[1]};
 {_user()}pid {folder}/nginx.pid;
@@ -105,21 +118,21 @@ http {{
 {_formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
-    map $request_id $a8_uuid {{
-        "~^(?<a8_1>.{{8}})(?<a8_2>.{{4}})(?<a8_3>.{{4}})(?<a8_4>.{{4}})(?<a8_5>.{{12}})$"
-            $a8_1-$a8_2-$a8_3-$a8_4-$a8_5;
-    }}
     map $a8_fired $a8_fault {{ "" false; default $a8_fired; }}
-    map $http_x_request_id $a8_request_id {{ "" $a8_uuid; default $http_x_request_id; }}
-    map $request_id $a8_span {{ default ""; "~^(?<a8_span_part>.{{16}})" $a8_span_part; }}
-    map $http_traceparent $a8_traceparent {{ "" "00-$request_id-$a8_span-01"; default $http_traceparent; }}
+    map $http_x_request_id $a8_request_id {{ "" {_uuid(run)}$a8_number; default $http_x_request_id; }}
+    map $http_traceparent $a8_traceparent {{
+        "" 00-{run}$a8_number-{run[:4]}$a8_number-01;
+        default $http_traceparent;
+    }}
     upstream a8 {{
         server 0.0.0.1;
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
+        balancer_keepalive {KEPT_CONNECTIONS};
     }}
     upstream a8_grpc {{
         server 0.0.0.1;
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
+        balancer_keepalive {KEPT_CONNECTIONS};
     }}
 {_main_server(listen, places, record, str(caller))}
 {_hop_server(places)}
@@ -168,16 +181,18 @@ def _formats() -> str:
     return found
 
 
-_VARIABLES = ("path", "dst", "rule", "more", "fired", "hop", "sni")
+_VARIABLES = ("path", "number", "dst", "rule", "more", "fired", "hop", "sni")
 
 
 def _main_server(listen: str, places: Places, record: Path | None, source: str) -> str:
     sets = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
-    sets += "".join(f'            set $a8_copy{i} "";\n' for i in range(1, COPIES + 1))
     named = "".join(
-        _named(*flags) for flags in itertools.product(("", "_grpc", "_retry"), ("", "_tls"), ("", "_copy"))
+        _named(*flags) for flags in itertools.product(("", "_grpc", "_retry"), ("", "_tls"), ("", *COPIES))
     )
-    copies = "".join(_copy(i) for i in range(1, COPIES + 1))
+    numbers = range(1, max(COPIES.values()) + 1)
+    copies = "".join(f'            set $a8_copy{i} "";\n' for i in numbers)
+    copies = f"        location = /.a8/copies {{\n            internal;\n{copies}        }}\n"
+    copies += "".join(map(_copy, numbers))
     written = "".join(
         f"        access_log {record} a8_{name} buffer=64k flush=1s if=$a8_{variable};\n"
         for name, variable in (("plain", "plain"), ("ruled", "rule"), ("more", "more"))
@@ -237,10 +252,12 @@ def _named(kind: str, tls: str, copy: str) -> str:
     retry = (
         "            proxy_next_upstream error timeout http_500 http_502 http_503 http_504;\n"
         "            proxy_request_buffering on;\n"
+        f"            client_body_buffer_size {BODY_KEPT};\n"
         if kind == "_retry"
         else ""
     )
-    mirrors = "".join(f"            mirror /.a8/copy/{i};\n" for i in range(1, COPIES + 1)) if copy else ""
+    numbers = range(1, COPIES[copy] + 1) if copy else ()
+    mirrors = "".join(f"            mirror /.a8/copy/{i};\n" for i in numbers)
     rewrite = "            rewrite ^ $a8_path break;\n" if kind == "_grpc" else ""
     return f"""\
         location @a8{kind}{tls}{copy} {{
@@ -319,6 +336,11 @@ def _hop_server(places: Places) -> str:
         }}
         location @a8_close {{ return 444; }}
     }}"""
+
+
+def _uuid(run: str) -> str:
+    """How a request id of this run begins: a UUID of version 4 but for its last 12 digits."""
+    return f"{run[:8]}-{run[8:12]}-4{run[12:15]}-a{run[15:18]}-"
 
 
 def _user() -> str:

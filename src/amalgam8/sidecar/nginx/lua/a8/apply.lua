@@ -4,6 +4,7 @@
 local build = require "a8.build"
 local cjson = require "cjson.safe"
 local eject = require "a8.eject"
+local ids = require "a8.ids"
 
 local documents, shared = ngx.shared.a8_documents, ngx.shared.a8_state
 
@@ -101,6 +102,7 @@ end
 -- Start following, in a worker: what is current is loaded before its first request.
 function M.start(every_tick)
     math.randomseed(ngx.worker.pid() + ngx.now() * 1000)
+    ids.start()
     local newest = documents:get("generation")
     if newest then
         M.load(newest, false)

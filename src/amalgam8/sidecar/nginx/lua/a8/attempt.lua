@@ -111,7 +111,7 @@ end
 -- The handler of balancer_by_lua.
 function M.balance()
     local call = context.get()
-    local attempt = (call.attempt or 0) + 1
+    local attempt = call.attempt + 1
     call.attempt = attempt
     local peer = call.peer
     if attempt > 1 then

@@ -190,6 +190,7 @@ function M.service(document)
         end
         service[kind] = entries
     end
+    service.acts = (service.traces[1] or service.faults[1] or service.mirrors[1] or service.headers[1]) ~= nil
     for _, entry in ipairs(service.access) do
         if entry.verdict ~= "deny" then
             service.guard = true

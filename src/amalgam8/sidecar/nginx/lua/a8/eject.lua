@@ -8,7 +8,7 @@ local LEFT_OUT = 3
 local until_when = {}
 local seen = 0
 
-local M = {}
+local M = { any = false }  -- ``any``: whether some instance may be left out now
 
 local function is_in(place, now)
     local till = until_when[place]
@@ -24,7 +24,7 @@ end
 -- Leave the instance out for ``seconds``.
 function M.leave_out(place, seconds)
     local till = ngx.now() + (seconds or LEFT_OUT)
-    until_when[place] = till
+    until_when[place], M.any = till, true
     shared:set("out:" .. place, till, seconds or LEFT_OUT)
     local number = shared:incr("outs", 1, 0)
     shared:set("out#" .. number, place, LEFT_OUT * 4)
@@ -37,12 +37,18 @@ function M.tick(now)
         seen = seen + 1
         local place = shared:get("out#" .. seen)
         if place then
-            until_when[place] = shared:get("out:" .. place)
+            until_when[place], M.any = shared:get("out:" .. place), true
         end
     end
+    if not M.any then
+        return
+    end
+    M.any = false
     for place, till in pairs(until_when) do
         if till <= now then
             until_when[place] = nil
+        else
+            M.any = true
         end
     end
 end

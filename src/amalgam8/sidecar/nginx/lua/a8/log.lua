@@ -38,7 +38,7 @@ function M.handle()
         peer.active = peer.active - 1
         target.active = target.active - 1
     end
-    if target.resilience and call.attempt then
+    if target.resilience and call.attempt > 0 then
         eject.count(target, call.peer, status >= 500)
     end
 end

@@ -45,7 +45,7 @@ function M.slice(route, get)
 end
 
 local function usable(target, peer, now, tried, fresh)
-    return eject.is_in(target, peer, now) and not (fresh and tried and tried[peer])
+    return (not eject.any or eject.is_in(target, peer, now)) and not (fresh and tried and tried[peer])
 end
 
 local function full(target)
@@ -70,6 +70,9 @@ function M.peer(target, now, tried)
     else
         start = target.next % count + 1
         target.next = start
+    end
+    if not eject.any and not tried and target.lb ~= "least_request" then
+        return peers[start]
     end
     local found
     for pass = 1, 2 do

@@ -6,6 +6,7 @@ local apply = require "a8.apply"
 local context = require "a8.context"
 local fault = require "a8.fault"
 local headers = require "a8.headers"
+local ids = require "a8.ids"
 local limit = require "a8.limit"
 local match = require "a8.match"
 local pick = require "a8.pick"
@@ -13,9 +14,11 @@ local record = require "a8.record"
 local refuse = require "a8.refuse"
 
 local first, holds, get = match.first, match.holds, headers.get
+local sub = string.sub
 
 local RETRIES = 2
-local BODY_KEPT = 65536
+local BODY_KEPT = 262144
+local FEW_COPIES, COPIES = 4, 32
 local IDEMPOTENT = { GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true, TRACE = true }
 local started = ngx.now()
 
@@ -65,15 +68,54 @@ local function copy(entry, now)
     return places[1] and places or nil
 end
 
-local function note(rules, rule)
+-- The rules that act on the call at hand, in order; the list is used again for the next call.
+local rules, rules_count = {}, 0
+
+local function note(rule)
     if rule ~= "" then
-        rules[#rules + 1] = rule
+        rules_count = rules_count + 1
+        rules[rules_count] = rule
     end
+end
+
+-- Whether the call may be silent for long by its nature: gRPC, an upgrade, or events.
+local function streams(content)
+    if content and sub(content, 1, 16) == "application/grpc" or get("upgrade") then
+        return true
+    end
+    local accept = get("accept")
+    return accept ~= nil and accept ~= "*/*" and accept:find("text/event-stream", 1, true) ~= nil
 end
 
 -- Whether the body is short enough to be kept for another attempt.
 local function repeatable()
     return not get("transfer-encoding") and (tonumber(get("content-length")) or 0) <= BODY_KEPT
+end
+
+-- What rules beyond the route do to the call: traces, faults, mirrors, headers.
+local function act(service, call, now)
+    local target = call.target
+    local entry = service.traces[1] and first(service.traces, get, now)
+    local traces = entry and entry.acts[target]
+    if traces and traces[1] then
+        call.traces = traces
+        note(entry.rule)
+    end
+    entry = service.faults[1] and first(service.faults, get, now)
+    call.acts = entry and entry.acts[target]
+    if call.acts then
+        note(entry.rule)
+    end
+    entry = service.mirrors[1] and first(service.mirrors, get, now)
+    if entry then
+        call.copies = copy(entry, now)
+        note(entry.rule)
+    end
+    entry = service.headers[1] and first(service.headers, get, now)
+    if entry then
+        change_headers(entry)
+        note(entry.rule)
+    end
 end
 
 -- What becomes of the request: a call, or nil and the arguments of a refusal.
@@ -95,64 +137,41 @@ local function decide(now)
             return nil, "denied", service.name, service.key, entry.rule
         end
     end
-    local rules = {}
-    note(rules, route.rule)
+    rules_count = 0
+    note(route.rule)
     if service.limits[1] then
         local entry = first(service.limits, get, now)
         if entry then
             if not limit.passes(entry, get, ngx.now() - started) then
                 return nil, "limited", service.name, service.key, entry.rule, entry
             end
-            note(rules, entry.rule)
+            note(entry.rule)
         end
     end
     local slice = pick.slice(route, get)
-    local call = { service = service, route = route, slice = slice, target = slice.target, path = path }
-    if service.traces[1] then
-        local entry = first(service.traces, get, now)
-        local traces = entry and entry.acts[slice.target]
-        if traces and traces[1] then
-            call.traces = traces
-            note(rules, entry.rule)
-        end
+    local content, retries = get("content-type"), slice.retries
+    local call = {
+        service = service,
+        route = route,
+        target = slice.target,
+        path = path,
+        retries_left = retries or RETRIES,
+        on_5xx = false,
+        deadline = slice.timeout and now + slice.timeout,
+        grpc = content ~= nil and sub(content, 1, 16) == "application/grpc",
+        streams = streams(content),
+        attempt = 0,
+        peer = false,
+    }
+    if retries and retries > 0 then
+        call.on_5xx = IDEMPOTENT[ngx.req.get_method()] and repeatable() or false
     end
-    if service.faults[1] then
-        local entry = first(service.faults, get, now)
-        call.acts = entry and entry.acts[slice.target]
-        if call.acts then
-            note(rules, entry.rule)
-        end
+    if service.acts then
+        act(service, call, now)
     end
-    if service.mirrors[1] then
-        local entry = first(service.mirrors, get, now)
-        if entry then
-            call.copies = copy(entry, now)
-            note(rules, entry.rule)
-        end
+    if rules_count > 0 or call.traces then
+        record.note(rules, rules_count, call.traces)
     end
-    local retries = slice.retries
-    if retries == nil then
-        call.retries_left = RETRIES
-    else
-        call.retries_left = retries
-        call.on_5xx = retries > 0 and IDEMPOTENT[ngx.req.get_method()] and repeatable() or false
-    end
-    if slice.timeout then
-        call.deadline = now + slice.timeout
-    end
-    local content = get("content-type")
-    call.grpc = content ~= nil and content:sub(1, 16) == "application/grpc"
-    local accept = get("accept")
-    call.streams = call.grpc or get("upgrade") ~= nil
-        or (accept ~= nil and accept:find("text/event-stream", 1, true) ~= nil)
-    if service.headers[1] then
-        local entry = first(service.headers, get, now)
-        if entry then
-            change_headers(entry)
-            note(rules, entry.rule)
-        end
-    end
-    record.note(rules, call.traces)
     return call
 end
 
@@ -191,14 +210,15 @@ local function place_of(call)
         name = name .. "_tls"
     end
     if call.copies then
-        name = name .. "_copy"
+        name = name .. (call.copies[FEW_COPIES + 1] and "_copies" or "_copy")
     end
     return name
 end
 
 local function set_copies(copies)
-    for i = 1, math.min(#copies, 4) do
-        ngx.var["a8_copy" .. i] = copies[i].place
+    local var = ngx.var
+    for i = 1, copies[FEW_COPIES + 1] and COPIES or FEW_COPIES do
+        var["a8_copy" .. i] = copies[i] and copies[i].place or ""
     end
 end
 
@@ -208,9 +228,9 @@ function M.handle()
         return ngx.exit(431)
     end
     headers.drop_forged()
-    local call, kind, service, key, rule, entry = decide(ngx.now())
-    context.set(call)
-    local var = ngx.var
+    local var, now = ngx.var, ngx.now()
+    var.a8_number = ids.next()
+    local call, kind, service, key, rule, entry = decide(now)
     if not call then
         if entry then
             ngx.header["retry-after"] = limit.retry_after(entry)
@@ -220,10 +240,12 @@ function M.handle()
         end
         return refuse.answer(kind, service, key, rule)
     end
+    context.set(call)
     var.a8_path = call.path
     if call.acts then
         var.a8_dst = call.target.service
         local goes_on, status = pass_faults(call)
+        now = ngx.now()
         if not goes_on then
             if status == -1 then
                 return refuse.close()
@@ -231,7 +253,7 @@ function M.handle()
             return refuse.failed(status)
         end
     end
-    local peer = pick.peer(call.target, ngx.now())
+    local peer = pick.peer(call.target, now)
     if not peer then
         return refuse.answer("unavailable", call.service.name, call.service.key, call.route.rule)
     end
