@@ -34,6 +34,7 @@ def make_proxy(settings: Settings, folder: Path) -> Proxy:
             binary=binary,
             own_service=settings.own_service,
             access_log=settings.access_log_file(),
+            access_log_size=settings.access_log_size * 1024 * 1024,
         )
     from amalgam8.sidecar.envoy.adapter import Envoy
 

@@ -12,8 +12,7 @@ import pytest
 from amalgam8.model.caller import caller
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.routing.condition import Condition
-from amalgam8.routing.plan import MirrorEntry, PlanMirror
-from amalgam8.routing.resolve import Route, ServiceRouting, Slice, Target, mirror_target
+from amalgam8.routing.resolve import Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.nginx.adapter import Nginx
 from amalgam8.sidecar.nginx.push import Head, exchange, push
 from amalgam8.sidecar.nginx.render import line

@@ -34,12 +34,14 @@ from amalgam8.sidecar.nginx.process import (
     port_taken,
 )
 from amalgam8.sidecar.nginx.push import Answer, Head, push
-from amalgam8.sidecar.nginx.records import traced
+from amalgam8.sidecar.nginx.records import Records
 from amalgam8.sidecar.nginx.render import Names, Unrenderable, host_names, line, unavailable
 from amalgam8.sidecar.proxy import Confirmed, Desired
 
 _SOCKET_PATH_LIMIT = 100
 """A unix socket's path holds at most 107 bytes."""
+
+ACCESS_LOG_SIZE = 50 * 1024 * 1024
 
 PAUSE = 0.05
 """Seconds until a document that did not arrive is sent again."""
@@ -55,7 +57,7 @@ log = logging.getLogger("amalgam8.proxy")
 class Nginx:
     """One nginx. ``workers`` is its number of worker processes; ``state_dir`` is a folder with mode 0700.
 
-    ``access_log``: the file of the access records, None for none.
+    ``access_log``: the file of the access records, None for none; it grows to ``access_log_size`` bytes.
     """
 
     name = "nginx"
@@ -70,6 +72,7 @@ class Nginx:
         binary: str | None = None,
         workers: int = 1,
         access_log: Path | None = None,
+        access_log_size: int = ACCESS_LOG_SIZE,
         authorities: Path | None = None,
         render_service: RenderService = line,
     ) -> None:
@@ -78,7 +81,8 @@ class Nginx:
         self._own = own_service
         self._binary = binary
         self._workers = workers
-        self._record = access_log
+        self._record, self._record_size = access_log, access_log_size
+        self._records: Records | None = None
         self._authorities = authorities or _system_authorities()
         self._render_service = render_service
         self._control: Path | None = None
@@ -115,10 +119,12 @@ class Nginx:
             documents = _Documents(
                 self.desired, self.confirmed, self._process, places.control, self._render_service
             )
+            self._records = Records(self._record, places.traced, self._record_size, self._process.reopen)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._process.run())
                     group.create_task(_guard(places))
+                    group.create_task(self._records.run())
                     group.create_task(documents.names.run())
                     group.create_task(documents.follow())
                     raise await refused
@@ -129,8 +135,8 @@ class Nginx:
         raise refusal
 
     def traces(self) -> list[dict[str, Any]]:
-        """The newest records of traced calls, oldest first (``records.traced``)."""
-        return traced(self._record) if self._record else []
+        """The newest records of traced calls, oldest first."""
+        return self._records.traced() if self._records else []
 
     async def metrics(self) -> bytes:
         """nginx's figures as Prometheus text; empty while it does not answer."""
@@ -294,14 +300,14 @@ class _Documents:
 
 def _clear(places: Places) -> None:
     """A socket that a killed nginx left would keep the next one from listening."""
-    for each in (places.control, places.hop):
+    for each in places.all_sockets:
         each.unlink(missing_ok=True)
 
 
 async def _guard(places: Places) -> None:
     """nginx lets everybody use its sockets; their folder is private, and soon they are too."""
     while True:
-        for each in (places.control, places.hop):
+        for each in places.all_sockets:
             with contextlib.suppress(FileNotFoundError):
                 if each.stat().st_mode & 0o077:
                     each.chmod(0o600)

@@ -51,6 +51,19 @@ class Places(msgspec.Struct, frozen=True):
     def hop(self) -> Path:
         return self.sockets / "hop.sock"
 
+    @property
+    def odd(self) -> Path:
+        return self.sockets / "odd.sock"
+
+    @property
+    def all_sockets(self) -> tuple[Path, ...]:
+        return self.control, self.hop, self.odd
+
+    @property
+    def traced(self) -> Path:
+        """Records of traced calls, once more and alone."""
+        return self.folder / "traced.log"
+
 
 def lua_folder() -> Path:
     """Where the Lua modules of this package are."""
@@ -81,20 +94,21 @@ http {{
     lua_shared_dict a8_documents 64m;
     lua_shared_dict a8_state 4m;
     lua_shared_dict a8_limits 8m;
-    lua_shared_dict a8_figures 1m;
+    lua_shared_dict a8_figures 16m;
     lua_regex_match_limit 100000;
     lua_max_pending_timers 64;
     init_by_lua_block {{
         require "resty.core"
         require("ngx.re").opt("jit_stack_size", 1048576)
-        local apply, attempt = require "a8.apply", require "a8.attempt"
+        local apply, attempt, odd = require "a8.apply", require "a8.attempt", require "a8.odd"
         apply.own = {_quoted(caller.service)}
         attempt.hop = "unix:{places.hop}"
+        odd.socket = "unix:{places.odd}"
         require "a8.route"
         require "a8.log"
         require "a8.post"
     }}
-    init_worker_by_lua_block {{ require("a8.apply").start(require("a8.log").tick) }}
+    init_worker_by_lua_block {{ require("a8.apply").start() }}
     client_body_temp_path {folder}/temporary;
     proxy_temp_path {folder}/temporary;
     fastcgi_temp_path {folder}/temporary;
@@ -115,9 +129,22 @@ http {{
     underscores_in_headers on;
     ignore_invalid_headers off;
     merge_slashes off;
+    uninitialized_variable_warn off;
 {_formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
+    map $a8_tries $a8_attempts {{ "" $a8_once; default $a8_tries; }}
+    map $upstream_addr $a8_once {{ "" 0; default 1; }}
+    map $upstream_header_time $a8_took {{
+        "~(?:^|[ ,:])0\\.0*(?<a8_took_part>\\d+)$" $a8_took_part;
+        "~(?<a8_took_s>\\d+)\\.(?<a8_took_p>\\d+)$" $a8_took_s$a8_took_p;
+        default "-";
+    }}
+    map $request_time $a8_ms {{
+        "~^0\\.0*(?<a8_part>\\d+)$" $a8_part;
+        "~^(?<a8_s>\\d+)\\.(?<a8_p>\\d+)$" $a8_s$a8_p;
+    }}
+    map $a8_flags $a8_response_flags {{ "" "-"; default $a8_flags; }}
     map $a8_fired $a8_fault {{ "" false; default $a8_fired; }}
     map $http_x_request_id $a8_request_id {{ "" {_uuid(run)}$a8_number; default $http_x_request_id; }}
     map $http_traceparent $a8_traceparent {{
@@ -134,7 +161,8 @@ http {{
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
         balancer_keepalive {KEPT_CONNECTIONS};
     }}
-{_main_server(listen, places, record, str(caller))}
+{_main_server(f"{listen} backlog=4096", places, record, str(caller))}
+{_main_server(f"unix:{places.odd}", places, record, str(caller))}
 {_hop_server(places)}
     server {{
         listen unix:{places.control};
@@ -144,7 +172,7 @@ http {{
             if ($request_method != POST) {{ return 405; }}
             content_by_lua_block {{ require("a8.post").handle() }}
         }}
-        location = /figures {{ content_by_lua_block {{ require("a8.log").show() }} }}
+        location = /figures {{ content_by_lua_block {{ require("a8.figures").show() }} }}
         location = /connections {{ stub_status; }}
         location / {{ return 404; }}
     }}
@@ -153,7 +181,8 @@ http {{
 
 
 _TIMES = (
-    '"status":"$status","start_time":"$time_iso8601","request_time":$a8_ms,"src":"$a8_src","dst":"$a8_dst",',
+    '"status":"$status","start_time":"$a8_start","request_time":$a8_ms,"upstream_response_time":"$a8_took",',
+    '"src":"$a8_src","dst":"$a8_dst","attempts":$a8_attempts,"response_flags":"$a8_response_flags",',
     '"module":"NGINX","method":"$request_method","protocol":"$server_protocol","fault":$a8_fault,',
     '"upstream_host":"$upstream_addr","bytes_received":$request_length,"bytes_sent":$body_bytes_sent,',
 )
@@ -181,7 +210,7 @@ def _formats() -> str:
     return found
 
 
-_VARIABLES = ("path", "number", "dst", "rule", "more", "fired", "hop", "sni")
+_VARIABLES = ("path", "number", "dst", "rule", "more", "traced", "fired", "flags", "tries", "hop", "sni")
 
 
 def _main_server(listen: str, places: Places, record: Path | None, source: str) -> str:
@@ -199,14 +228,13 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str) 
         if record
     )
     return f"""\
-    map $request_time $a8_ms {{
-        "~^0\\.0*(?<a8_part>\\d+)$" $a8_part;
-        "~^(?<a8_s>\\d+)\\.(?<a8_p>\\d+)$" $a8_s$a8_p;
-    }}
     server {{
-        listen {listen} backlog=4096;
+        listen {listen};
         http2 on;
-{written}        set $a8_src {_quoted(source)};
+{written}        access_log {places.traced} a8_more buffer=64k flush=1s if=$a8_traced;
+        set $a8_src {_quoted(source)};
+        set $a8_start $time_iso8601;
+        error_page 400 = /.a8/odd;
         error_page 500 502 503 504 = @a8_failed;
         log_by_lua_block {{ require("a8.log").handle() }}
         proxy_http_version 1.1;
@@ -239,6 +267,13 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str) 
             rewrite_by_lua_block {{ require("a8.route").handle() }}
             proxy_pass http://a8$a8_path;
         }}
+        location = /.a8/odd {{
+            internal;
+            access_log off;
+            log_by_lua_block {{ }}
+            content_by_lua_block {{ require("a8.odd").handle() }}
+        }}
+        location @a8_bad {{ return 400; }}
         location @a8_failed {{
             content_by_lua_block {{ require("a8.attempt").failed() }}
         }}

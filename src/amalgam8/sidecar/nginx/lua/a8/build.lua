@@ -1,6 +1,9 @@
 -- One service's document, made into the tables that requests are decided by. Pure; an error refuses it.
 
+local figures = require "a8.figures"
 local match = require "a8.match"
+
+local CALLS_PER_CONNECTION = 1000000
 
 local M = {}
 
@@ -47,20 +50,33 @@ local function peer_of(document, target)
         active = 0,
     }
     peer.place = peer.address .. ":" .. peer.port
-    peer.dst = target.service .. ":" .. table.concat(document.tags or {}, ",")
+    peer.version = table.concat(document.tags or {}, ",")
+    peer.dst = target.service .. ":" .. peer.version
     return peer
 end
 
+local function limit_of(resilience, name)
+    local value = resilience and resilience[name] or 0
+    return value > 0 and whole(value, 1, 1e9, name) or nil
+end
+
 local function target_of(document)
+    local resilience = document.resilience
     local target = {
         service = text(document.service, "a target's service"),
         name = text(document.name, "a target's name"),
         tags = set_of(document.tags),
         lb = document.lb or "",
-        resilience = document.resilience,
+        resilience = resilience,
+        most_connections = limit_of(resilience, "max_connections"),
+        most_waiting = limit_of(resilience, "max_pending_requests"),
+        most_calls = limit_of(resilience, "max_requests"),
+        calls_per_connection = limit_of(resilience, "max_requests_per_connection") or CALLS_PER_CONNECTION,
         peers = {},
         next = math.random(1, 1000),
     }
+    target.limited = (target.most_connections or target.most_calls) ~= nil
+    target.calls_key, target.waiting_key = "calls:" .. target.name, "waiting:" .. target.name
     for i, each in ipairs(document.peers or {}) do
         target.peers[i] = peer_of(each, target)
         target.tls = target.tls or target.peers[i].tls
@@ -173,6 +189,7 @@ function M.service(document)
     local service = {
         name = text(document.name, "a service's name"),
         key = text(document.key, "a service's key"),
+        tally = figures.tally(document.name),
     }
     local targets = {}
     for i, each in ipairs(document.targets or {}) do

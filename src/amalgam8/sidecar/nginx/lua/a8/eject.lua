@@ -4,6 +4,7 @@
 local shared = ngx.shared.a8_state
 
 local LEFT_OUT = 3
+local LOOKED_AT = 1
 
 local until_when = {}
 local seen = 0
@@ -69,8 +70,12 @@ function M.count(target, peer, failed)
     end
     if shared:incr(key, 1, 0, 3600) >= limit then
         shared:delete(key)
-        local window = resilience.sleep_window or 0
-        M.leave_out(place, window > 0 and window or 30)
+        local window, interval = resilience.sleep_window or 0, resilience.detection_interval or 0
+        local now = ngx.now()
+        -- It is looked at again every ``interval``, and comes back when its window is over by then.
+        interval = interval > 0 and interval or LOOKED_AT
+        local till = math.ceil((now + (window > 0 and window or LEFT_OUT)) / interval) * interval
+        M.leave_out(place, till - now)
     end
 end
 

@@ -16,7 +16,7 @@ local truncated = ffi.new("int[1]")
 local values = {}
 local count = 0
 
-local M = { LIMIT = LIMIT }
+local M = { LIMIT = LIMIT, odd = nil }  -- ``odd``: what x-a8-target said
 
 -- Read the request's headers; false where there are more than LIMIT.
 function M.read()
@@ -35,13 +35,18 @@ end
 
 -- Drop the request's headers that could forge the mesh's own words: x-a8-* and x-envoy-*.
 function M.drop_forged()
+    M.odd = nil
     for i = 0, count - 1 do
         local key = found[i].key
         local data, length = key.data, tonumber(key.len)
         if length > 5 and data[0] == X and data[1] == DASH and (data[2] == A or data[2] == E)
             and (text(data, 5) == "x-a8-" or length > 8 and text(data, 8) == "x-envoy-")
         then
-            ngx.req.clear_header(text(data, length))
+            local name = text(data, length)
+            if name == "x-a8-target" then
+                M.odd = text(found[i].value.data, found[i].value.len)
+            end
+            ngx.req.clear_header(name)
             key.len = 0
         end
     end

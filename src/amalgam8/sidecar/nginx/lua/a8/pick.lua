@@ -48,17 +48,12 @@ local function usable(target, peer, now, tried, fresh)
     return (not eject.any or eject.is_in(target, peer, now)) and not (fresh and tried and tried[peer])
 end
 
-local function full(target)
-    local limit = target.resilience and target.resilience.max_requests or 0
-    return limit > 0 and (target.active or 0) >= limit
-end
-
 -- An instance of the target, not one of ``tried`` while there is another. When all are left out, all are
--- tried. nil: it has none, or as many calls under way as its rule allows.
+-- tried. nil: it has none.
 function M.peer(target, now, tried)
     local peers = target.peers
     local count = #peers
-    if count == 0 or full(target) then
+    if count == 0 then
         return nil
     end
     if count == 1 then

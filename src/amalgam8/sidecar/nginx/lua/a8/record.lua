@@ -37,6 +37,9 @@ function M.note(rules, count, traces)
         parts[#parts + 1] = cjson.encode(trace.key) .. ":" .. cjson.encode(trace.value or "")
     end
     var.a8_more = table.concat(parts, ",")
+    if traces then
+        var.a8_traced = "1"
+    end
 end
 
 return M

@@ -9,9 +9,11 @@ local headers = require "a8.headers"
 local ids = require "a8.ids"
 local limit = require "a8.limit"
 local match = require "a8.match"
+local odd = require "a8.odd"
 local pick = require "a8.pick"
 local record = require "a8.record"
 local refuse = require "a8.refuse"
+local slots = require "a8.slots"
 
 local first, holds, get = match.first, match.holds, headers.get
 local sub = string.sub
@@ -118,23 +120,30 @@ local function act(service, call, now)
     end
 end
 
--- What becomes of the request: a call, or nil and the arguments of a refusal.
-local function decide(now)
+-- A refusal of a known service's call, by a rule or none.
+local function refusal(kind, service, rule)
+    return nil, { reason = kind, service = service, name = service.name, key = service.key, rule = rule }
+end
+
+local function refusal_by_name(kind, name)
+    return nil, { reason = kind, name = name, key = name, rule = "" }
+end
+
+-- What becomes of the request: a call, or nil and a refusal.
+local function decide(target, now)
     local tables = apply.tables
-    local target = ngx.var.request_uri
     if not tables then
-        local segment = target:match("^/?([^/?]*)")
-        return nil, "unavailable", segment, segment, ""
+        return refusal_by_name("unavailable", target:match("^/?([^/?]*)"))
     end
     local service, path, outer = address.find(tables, target, get, now)
     if not service then
-        return nil, "unknown", path, path, ""
+        return refusal_by_name("unknown", path)
     end
     local route = outer or first(service.routes, get, now)
     if service.access[1] then
         local entry = denied(service, now)
         if entry then
-            return nil, "denied", service.name, service.key, entry.rule
+            return refusal("denied", service, entry.rule)
         end
     end
     rules_count = 0
@@ -143,7 +152,8 @@ local function decide(now)
         local entry = first(service.limits, get, now)
         if entry then
             if not limit.passes(entry, get, ngx.now() - started) then
-                return nil, "limited", service.name, service.key, entry.rule, entry
+                ngx.header["retry-after"] = limit.retry_after(entry)
+                return refusal("limited", service, entry.rule)
             end
             note(entry.rule)
         end
@@ -181,21 +191,22 @@ local function pass_faults(call)
         local held, status = fault.throw(call.acts)
         if held > 0 then
             local left = call.deadline and call.deadline - ngx.now()
-            ngx.var.a8_fired = "true"
+            ngx.var.a8_fired, ngx.var.a8_flags = "true", "DI"
             ngx.sleep(left and math.max(math.min(held, left), 0) or held)
             if left and held >= left then
+                ngx.var.a8_flags = "DI,UT"
                 return false, 504
             end
         end
         if not status then
             return true
         end
-        ngx.var.a8_fired = "true"
+        ngx.var.a8_fired, ngx.var.a8_flags = "true", held > 0 and "DI,FI" or "FI"
         if not fault.retryable(status, call) then
             return false, status
         end
         call.retries_left = call.retries_left - 1
-        call.attempts = (call.attempts or 0) + 1
+        call.faults = (call.faults or 0) + 1
     end
 end
 
@@ -222,6 +233,19 @@ local function set_copies(copies)
     end
 end
 
+-- Wait for a connection where a rule limits them; false: the call was answered.
+local function pass_limits(call)
+    local inside, problem = slots.enter(call.target, call.deadline)
+    call.inside = inside
+    if problem == "late" then
+        ngx.var.a8_flags = "UT"
+        refuse.failed(504)
+    elseif problem then
+        refuse.call(call, "UO")
+    end
+    return inside
+end
+
 -- The handler of every request: lets it go on to its instance, or answers it.
 function M.handle()
     if not headers.read() then
@@ -230,15 +254,10 @@ function M.handle()
     headers.drop_forged()
     local var, now = ngx.var, ngx.now()
     var.a8_number = ids.next()
-    local call, kind, service, key, rule, entry = decide(now)
+    local call, refused = decide(odd.target() or var.request_uri, now)
     if not call then
-        if entry then
-            ngx.header["retry-after"] = limit.retry_after(entry)
-        end
-        if rule ~= "" then
-            var.a8_rule = rule
-        end
-        return refuse.answer(kind, service, key, rule)
+        context.set(refused)
+        return refuse.answer(refused)
     end
     context.set(call)
     var.a8_path = call.path
@@ -253,9 +272,12 @@ function M.handle()
             return refuse.failed(status)
         end
     end
+    if call.target.limited and not pass_limits(call) then
+        return nil
+    end
     local peer = pick.peer(call.target, now)
     if not peer then
-        return refuse.answer("unavailable", call.service.name, call.service.key, call.route.rule)
+        return refuse.call(call, "UH")
     end
     call.peer = peer
     var.a8_dst = peer.dst
