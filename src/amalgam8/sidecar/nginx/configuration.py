@@ -161,8 +161,8 @@ http {{
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
         balancer_keepalive {KEPT_CONNECTIONS};
     }}
-{_main_server(f"{listen} backlog=4096", places, record, str(caller))}
-{_main_server(f"unix:{places.odd}", places, record, str(caller))}
+{_main_server(f"{listen} backlog=4096", places, record, str(caller), "")}
+{_main_server(f"unix:{places.odd}", places, record, str(caller), "_odd")}
 {_hop_server(places)}
     server {{
         listen unix:{places.control};
@@ -189,10 +189,14 @@ _TIMES = (
 """What nginx alone knows at the end of a call, and nobody but nginx can have put in."""
 
 _WORDS = (
-    '"path":"$request_uri","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
+    '"path":"$asked","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
     '"request_id":"$a8_request_id","auth":"$http_host",',
-    '"message":"$request_method $request_uri $status",',
+    '"message":"$request_method $asked $status",',
 )
+
+
+_ASKED = {"": "$request_uri", "_odd": "$a8_asked"}
+"""The path that was asked for, by the ending of the formats' names: ``odd.lua`` asks for another one."""
 
 
 def _formats() -> str:
@@ -204,16 +208,29 @@ def _formats() -> str:
         ("a8_more", "none", ("{", *_TIMES, "$a8_more}")),
     )
     found = ""
-    for name, escape, pieces in formats:
-        quoted = " ".join(f"'{piece}'" for piece in pieces)
-        found += f"    log_format {name} escape={escape} {quoted};\n"
+    for (name, escape, pieces), (ending, asked) in itertools.product(formats, _ASKED.items()):
+        quoted = " ".join(f"'{piece}'" for piece in pieces).replace("$asked", asked)
+        found += f"    log_format {name}{ending} escape={escape} {quoted};\n"
     return found
 
 
-_VARIABLES = ("path", "number", "dst", "rule", "more", "traced", "fired", "flags", "tries", "hop", "sni")
+_VARIABLES = (
+    "path",
+    "number",
+    "dst",
+    "rule",
+    "more",
+    "traced",
+    "fired",
+    "flags",
+    "asked",
+    "tries",
+    "hop",
+    "sni",
+)
 
 
-def _main_server(listen: str, places: Places, record: Path | None, source: str) -> str:
+def _main_server(listen: str, places: Places, record: Path | None, source: str, ending: str) -> str:
     sets = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
     named = "".join(
         _named(*flags) for flags in itertools.product(("", "_grpc", "_retry"), ("", "_tls"), ("", *COPIES))
@@ -223,7 +240,7 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str) 
     copies = f"        location = /.a8/copies {{\n            internal;\n{copies}        }}\n"
     copies += "".join(map(_copy, numbers))
     written = "".join(
-        f"        access_log {record} a8_{name} buffer=64k flush=1s if=$a8_{variable};\n"
+        f"        access_log {record} a8_{name}{ending} buffer=64k flush=1s if=$a8_{variable};\n"
         for name, variable in (("plain", "plain"), ("ruled", "rule"), ("more", "more"))
         if record
     )

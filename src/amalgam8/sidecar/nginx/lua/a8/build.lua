@@ -51,7 +51,7 @@ local function peer_of(document, target)
     }
     peer.place = peer.address .. ":" .. peer.port
     peer.version = table.concat(document.tags or {}, ",")
-    peer.dst = target.service .. ":" .. peer.version
+    peer.dst = peer.version == "" and target.service or target.service .. ":" .. peer.version
     return peer
 end
 

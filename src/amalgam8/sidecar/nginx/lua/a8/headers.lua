@@ -43,7 +43,7 @@ function M.drop_forged()
             and (text(data, 5) == "x-a8-" or length > 8 and text(data, 8) == "x-envoy-")
         then
             local name = text(data, length)
-            if name == "x-a8-target" then
+            if name == "x-a8-target" and not M.odd then
                 M.odd = text(found[i].value.data, found[i].value.len)
             end
             ngx.req.clear_header(name)

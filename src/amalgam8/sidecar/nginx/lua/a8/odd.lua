@@ -12,10 +12,12 @@ local M = { socket = "" }
 
 -- The path asked for, where this is such a call sent once more.
 function M.target()
-    local target = headers.odd
-    if not target or ngx.var.server_addr ~= M.socket then
+    local target, var = headers.odd, ngx.var
+    if not target or var.server_addr ~= M.socket then
+        headers.odd = nil
         return nil
     end
+    var.a8_asked = target
     ngx.header["connection"] = "close"  -- the next call may be an ordinary one
     return target
 end
@@ -32,7 +34,7 @@ end
 -- The handler of the page for 400.
 function M.handle()
     local method, target, version = ngx.var.request:match("^(%u+) (/[!-~\128-\255]*) (HTTP/1%.[01])$")
-    if not method or ngx.var.request_uri ~= "" or ngx.var.server_addr == M.socket then
+    if not method or ngx.var.request_uri or ngx.var.server_addr == M.socket then
         return ngx.exec("@a8_bad")
     end
     local app = ngx.req.socket(true)

@@ -25,7 +25,7 @@ function M.note(rules, count, traces)
         named[i] = cjson.encode(rules[i])
     end
     local parts = {}
-    local path, method = var.request_uri, var.request_method
+    local path, method = headers.odd or var.request_uri, var.request_method
     add(parts, "path", path)
     add(parts, "user_agent", headers.get("user-agent"))
     add(parts, "x_forwarded", headers.get("x-forwarded-for"))
