@@ -1,7 +1,7 @@
 """nginx's figures bear the same names as Envoy's."""
 
-from amalgam8.sidecar.envoy import admin
 from amalgam8.routing.plan import AccessEntry
+from amalgam8.sidecar.envoy import admin
 from amalgam8.sidecar.nginx.configuration import lua_folder
 from amalgam8.sidecar.nginx.metrics import EDGES, HELP
 from tests.sidecar.nginx.support import Mesh, backends, simple

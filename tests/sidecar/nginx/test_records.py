@@ -96,7 +96,7 @@ async def _never(mesh: Mesh, one: Backend, path: str) -> None:
 
 async def test_the_file_is_put_aside_when_it_has_grown_and_nothing_is_lost(tmp_path: Path) -> None:
     file = tmp_path / "a.log"
-    async with running(tmp_path, access_log=file, access_log_size=2000) as mesh, backends("one") as (one,):
+    async with running(tmp_path, access_log=file, access_log_size=4000) as mesh, backends("one") as (one,):
         await mesh.follow(simple("reviews", one.peer()))
         for turn in range(1, KEPT + 1):
             for _ in range(10):

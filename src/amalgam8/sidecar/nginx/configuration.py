@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from amalgam8.model.caller import Caller
+from amalgam8.sidecar.nginx.formats import formats, written
 
 HEADER_BYTES = "32k"
 """One header, or the request line, at most; four such buffers for all of them."""
@@ -22,7 +23,8 @@ HEADER_BYTES = "32k"
 DOCUMENT_BYTES = "32m"
 """The document at most."""
 
-CONNECTIONS = 10_000
+CONNECTIONS = 4096
+"""Of one worker, to apps and instances together; half a kilobyte each, whether used or not."""
 
 KEPT_CONNECTIONS = 1024
 """Connections to instances that one worker keeps open while nobody needs them."""
@@ -88,7 +90,7 @@ worker_processes {workers};
 worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[1]};
 {_user()}pid {folder}/nginx.pid;
 error_log stderr warn;
-events {{ worker_connections {CONNECTIONS * 2}; }}
+events {{ worker_connections {CONNECTIONS}; }}
 http {{
     lua_package_path "{lua_folder()}/?.lua;;";
     lua_shared_dict a8_documents 64m;
@@ -130,22 +132,9 @@ http {{
     ignore_invalid_headers off;
     merge_slashes off;
     uninitialized_variable_warn off;
-{_formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
+{_trust(places)}{formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
-    map $a8_tries $a8_attempts {{ "" $a8_once; default $a8_tries; }}
-    map $upstream_addr $a8_once {{ "" 0; default 1; }}
-    map $upstream_header_time $a8_took {{
-        "~(?:^|[ ,:])0\\.0*(?<a8_took_part>\\d+)$" $a8_took_part;
-        "~(?<a8_took_s>\\d+)\\.(?<a8_took_p>\\d+)$" $a8_took_s$a8_took_p;
-        default "-";
-    }}
-    map $request_time $a8_ms {{
-        "~^0\\.0*(?<a8_part>\\d+)$" $a8_part;
-        "~^(?<a8_s>\\d+)\\.(?<a8_p>\\d+)$" $a8_s$a8_p;
-    }}
-    map $a8_flags $a8_response_flags {{ "" "-"; default $a8_flags; }}
-    map $a8_fired $a8_fault {{ "" false; default $a8_fired; }}
     map $http_x_request_id $a8_request_id {{ "" {_uuid(run)}$a8_number; default $http_x_request_id; }}
     map $http_traceparent $a8_traceparent {{
         "" 00-{run}$a8_number-{run[:4]}$a8_number-01;
@@ -180,53 +169,9 @@ http {{
 """
 
 
-_TIMES = (
-    '"status":"$status","start_time":"$a8_start","request_time":$a8_ms,"upstream_response_time":"$a8_took",',
-    '"src":"$a8_src","dst":"$a8_dst","attempts":$a8_attempts,"response_flags":"$a8_response_flags",',
-    '"module":"NGINX","method":"$request_method","protocol":"$server_protocol","fault":$a8_fault,',
-    '"upstream_host":"$upstream_addr","bytes_received":$request_length,"bytes_sent":$body_bytes_sent,',
-)
-"""What nginx alone knows at the end of a call, and nobody but nginx can have put in."""
-
-_WORDS = (
-    '"path":"$asked","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
-    '"request_id":"$a8_request_id","auth":"$http_host",',
-    '"message":"$request_method $asked $status",',
-)
-
-
-_ASKED = {"": "$request_uri", "_odd": "$a8_asked"}
-"""The path that was asked for, by the ending of the formats' names: ``odd.lua`` asks for another one."""
-
-
-def _formats() -> str:
-    """Formats of the access record: without a rule, with the route's alone, and with what Lua wrote."""
-    plain, ruled = ('"rules":[]}',), ('"rules":["$a8_rule"]}',)
-    formats = (
-        ("a8_plain", "json", ("{", *_TIMES, *_WORDS, *plain)),
-        ("a8_ruled", "json", ("{", *_TIMES, *_WORDS, *ruled)),
-        ("a8_more", "none", ("{", *_TIMES, "$a8_more}")),
-    )
-    found = ""
-    for (name, escape, pieces), (ending, asked) in itertools.product(formats, _ASKED.items()):
-        quoted = " ".join(f"'{piece}'" for piece in pieces).replace("$asked", asked)
-        found += f"    log_format {name}{ending} escape={escape} {quoted};\n"
-    return found
-
-
 _VARIABLES = (
-    "path",
-    "number",
-    "dst",
-    "rule",
-    "more",
-    "traced",
-    "fired",
-    "flags",
-    "asked",
-    "tries",
-    "hop",
-    "sni",
+    *("path", "number", "dst", "rule", "more", "traced", "fired", "flags", "tries", "asked"),
+    *("copies", "hop", "sni"),
 )
 
 
@@ -235,21 +180,11 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str, 
     named = "".join(
         _named(*flags) for flags in itertools.product(("", "_grpc", "_retry"), ("", "_tls"), ("", *COPIES))
     )
-    numbers = range(1, max(COPIES.values()) + 1)
-    copies = "".join(f'            set $a8_copy{i} "";\n' for i in numbers)
-    copies = f"        location = /.a8/copies {{\n            internal;\n{copies}        }}\n"
-    copies += "".join(map(_copy, numbers))
-    written = "".join(
-        f"        access_log {record} a8_{name}{ending} buffer=64k flush=1s if=$a8_{variable};\n"
-        for name, variable in (("plain", "plain"), ("ruled", "rule"), ("more", "more"))
-        if record
-    )
     return f"""\
     server {{
         listen {listen};
         http2 on;
-{written}        access_log {places.traced} a8_more buffer=64k flush=1s if=$a8_traced;
-        set $a8_src {_quoted(source)};
+{written(record, places.traced, ending)}        set $a8_src {_quoted(source)};
         set $a8_start $time_iso8601;
         error_page 400 = /.a8/odd;
         error_page 500 502 503 504 = @a8_failed;
@@ -278,7 +213,7 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str, 
         proxy_set_header x-request-id $a8_request_id;
         proxy_set_header traceparent $a8_traceparent;
         proxy_set_header x-a8-hop $a8_hop;
-{_tls(places, "proxy")}{_grpc(places)}
+{_tls("proxy", "$a8_sni")}{_GRPC}
         location / {{
 {sets}            set $a8_host $http_host;
             rewrite_by_lua_block {{ require("a8.route").handle() }}
@@ -290,11 +225,18 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str, 
             log_by_lua_block {{ }}
             content_by_lua_block {{ require("a8.odd").handle() }}
         }}
+        location ^~ /.a8/copy/ {{
+            internal;
+            error_page 599 /;  # whatever becomes of a copy stays with it
+            set $a8_copy "";
+            rewrite_by_lua_block {{ require("a8.copies").handle() }}
+            proxy_pass http://$a8_copy$a8_path;
+        }}
         location @a8_bad {{ return 400; }}
         location @a8_failed {{
             content_by_lua_block {{ require("a8.attempt").failed() }}
         }}
-{named}{copies}    }}"""
+{named}    }}"""
 
 
 def _named(kind: str, tls: str, copy: str) -> str:
@@ -319,19 +261,11 @@ def _named(kind: str, tls: str, copy: str) -> str:
 """
 
 
-def _copy(number: int) -> str:
-    return f"""\
-        location = /.a8/copy/{number} {{
-            internal;
-            error_page 599 /;  # whatever becomes of a copy stays with it
-            if ($a8_copy{number} = "") {{ return 204; }}
-            proxy_pass http://$a8_copy{number}$a8_path;
-        }}
-"""
+def _tls(module: str, name: str) -> str:
+    return f"        {module}_ssl_server_name on;\n        {module}_ssl_name {name};\n"
 
 
-def _grpc(places: Places) -> str:
-    return f"""\
+_GRPC = f"""\
         grpc_connect_timeout 1s;
         grpc_read_timeout 1h;
         grpc_send_timeout 1h;
@@ -345,18 +279,19 @@ def _grpc(places: Places) -> str:
         grpc_pass_header Date;
         grpc_hide_header x-a8-reason;
         grpc_ignore_headers X-Accel-Redirect X-Accel-Charset;
-{_tls(places, "grpc")}"""
+{_tls("grpc", "$a8_sni")}"""
 
 
-def _tls(places: Places, module: str) -> str:
-    lines = [f"{module}_ssl_server_name on;", f"{module}_ssl_name $a8_sni;"]
-    if places.authorities:
-        lines += [
-            f"{module}_ssl_verify on;",
-            f"{module}_ssl_verify_depth 5;",
-            f"{module}_ssl_trusted_certificate {places.authorities};",
-        ]
-    return "".join(f"        {line}\n" for line in lines)
+def _trust(places: Places) -> str:
+    """Who is believed, said once for all servers, so that it is in memory once."""
+    if places.authorities is None:
+        return ""
+    return "".join(
+        f"    {module}_ssl_verify on;\n"
+        f"    {module}_ssl_verify_depth 5;\n"
+        f"    {module}_ssl_trusted_certificate {places.authorities};\n"
+        for module in ("proxy", "grpc")
+    )
 
 
 def _hop_server(places: Places) -> str:
@@ -380,7 +315,7 @@ def _hop_server(places: Places) -> str:
         proxy_pass_header Date;
         proxy_set_header Host $http_host;
         proxy_set_header x-a8-hop "";
-{_tls(places, "proxy").replace("$a8_sni", "$host")}
+{_tls("proxy", "$host")}
         location / {{
             set $a8_to "";
             rewrite_by_lua_block {{ require("a8.hop").handle() }}

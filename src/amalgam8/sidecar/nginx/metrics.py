@@ -81,9 +81,9 @@ def _help(name: str) -> Iterator[str]:
 
 def _classes(counted: _Counted) -> Iterator[str]:
     found: Counter[str] = Counter()
-    for (kind, *labels), count in counted:
-        if kind == "calls":
-            found[str(labels[2])] += int(count)
+    for labels, count in counted:
+        if labels[0] == "calls":
+            found[str(labels[3])] += int(count)
     yield from _help("a8_proxy_calls_total")
     yield from (f'a8_proxy_calls_total{{status="{each}"}} {found[each]}' for each in CLASSES)
 
@@ -91,9 +91,9 @@ def _classes(counted: _Counted) -> Iterator[str]:
 def _requests(counted: _Counted) -> Iterator[str]:
     yield from _help("a8_proxy_requests_total")
     names = ("destination", "version", "status", "reason")
-    for (kind, *labels), count in sorted(counted, key=str):
-        if kind == "calls":
-            yield f"a8_proxy_requests_total{{{_labels(zip(names, labels, strict=True))}}} {count:.15g}"
+    for labels, count in sorted(counted, key=str):
+        if labels[0] == "calls":
+            yield f"a8_proxy_requests_total{{{_labels(zip(names, labels[1:], strict=True))}}} {count:.15g}"
 
 
 def _durations(counted: _Counted) -> Iterator[str]:
@@ -101,11 +101,11 @@ def _durations(counted: _Counted) -> Iterator[str]:
     yield from _help(name)
     times: dict[str, dict[float, float]] = {}
     sums: dict[str, float] = {}
-    for (kind, destination, *edge), count in counted:
-        if kind == "times":
-            times.setdefault(str(destination), {})[float(edge[0])] = count
-        elif kind == "sum":
-            sums[str(destination)] = count / 1000
+    for labels, count in counted:
+        if labels[0] == "times":
+            times.setdefault(str(labels[1]), {})[float(labels[2])] = count
+        elif labels[0] == "sum":
+            sums[str(labels[1])] = count / 1000
     for destination, found in sorted(times.items()):
         total = 0.0
         for edge in (*EDGES, float("inf")):

@@ -112,7 +112,7 @@ def _condition(condition: Condition) -> dict[str, Any]:
 
 def _patterns(patterns: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
     """Name, kind, text, and for an expression what to look for first, if anything."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for name, pattern in patterns:
         kind, text = test(pattern)
         first = needle(pattern) if kind == "regex" else ""

@@ -4,6 +4,7 @@
 local address = require "a8.address"
 local apply = require "a8.apply"
 local context = require "a8.context"
+local copies = require "a8.copies"
 local fault = require "a8.fault"
 local headers = require "a8.headers"
 local ids = require "a8.ids"
@@ -20,7 +21,7 @@ local sub = string.sub
 
 local RETRIES = 2
 local BODY_KEPT = 262144
-local FEW_COPIES, COPIES = 4, 32
+local FEW_COPIES = 4
 local IDEMPOTENT = { GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true, TRACE = true }
 local started = ngx.now()
 
@@ -226,13 +227,6 @@ local function place_of(call)
     return name
 end
 
-local function set_copies(copies)
-    local var = ngx.var
-    for i = 1, copies[FEW_COPIES + 1] and COPIES or FEW_COPIES do
-        var["a8_copy" .. i] = copies[i] and copies[i].place or ""
-    end
-end
-
 -- Wait for a connection where a rule limits them; false: the call was answered.
 local function pass_limits(call)
     local inside, problem = slots.enter(call.target, call.deadline)
@@ -285,7 +279,7 @@ function M.handle()
         return nil
     end
     if call.copies then
-        set_copies(call.copies)
+        copies.set(call.copies)
     end
     return ngx.exec(place_of(call))
 end
