@@ -60,7 +60,7 @@ def formats() -> str:
 
 
 def written(record: Path | None, traced: Path, ending: str = "") -> str:
-    """Where records go: each call in one format to ``record``, if there is one; traced ones to ``traced`` too.
+    """Where records go: each call in one format to ``record``, if any; a traced one to ``traced`` too.
 
     ``ending`` is of the formats' names, one of ``_ASKED``.
     """
