@@ -3,10 +3,15 @@
 import asyncio
 import sys
 
-from benchmarks import propagation, registry, sidecar
+from benchmarks import propagation, proxy, registry, sidecar
 from benchmarks.figures import machine
 
-BENCHMARKS = {"propagation": propagation.run, "registry": registry.run, "sidecar": sidecar.run}
+BENCHMARKS = {
+    "propagation": propagation.run,
+    "proxy": proxy.run,
+    "registry": registry.run,
+    "sidecar": sidecar.run,
+}
 
 
 def main() -> int:

@@ -86,8 +86,8 @@ class EnvoyProxy:
 class NginxProxy:
     """nginx with Lua, as the sidecar drives it."""
 
-    # nginx answers 400 to a % that begins no escape, and leads a TCP connection to one address only
-    lacks = frozenset({"malformed-paths", "tcp-attempts"})
+    # nginx leads a TCP connection to one address only
+    lacks = frozenset({"tcp-attempts"})
 
     def __init__(self) -> None:
         self.port = 0

@@ -277,6 +277,23 @@ async def test_copies_go_to_the_mirror_and_answers_come_from_the_service(mesh: M
         await until(lambda: two.calls == 5)
 
 
+async def test_as_many_copies_as_a_rule_may_ask_for(mesh: Mesh) -> None:
+    async with backends("one", "two") as (one, two):
+        mirrors = tuple(PlanMirror((f"m{number}",)) for number in range(32))
+        service = ServiceRouting(
+            "reviews",
+            (Route((Slice(V1),)),),
+            mirrors=(MirrorEntry(rule="m", mirrors=mirrors),),
+            peers={
+                V1: (one.peer("v1"),),
+                **{mirror_target("reviews", each): (two.peer(),) for each in mirrors},
+            },
+        )
+        await mesh.follow(service)
+        assert (await mesh.ask("/reviews/x", method="POST", body=b"body")).call.name == "one"
+        await until(lambda: two.calls == 32)
+
+
 async def test_a_user_stays_on_one_version(mesh: Mesh) -> None:
     async with backends("one", "two") as (one, two):
         peers = {"v1": (one.peer("v1"),), "v2": (two.peer("v2"),)}

@@ -6,10 +6,8 @@ import pytest
 
 from amalgam8.model.instance import Address
 from amalgam8.routing.condition import Condition
-from amalgam8.routing.plan import MirrorEntry, PlanMirror
-from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target, mirror_target
-from amalgam8.sidecar.nginx.render import REFUSALS, Unrenderable, believable, line, unavailable
-from amalgam8.sidecar.nginx.upstreams import COPIES
+from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target
+from amalgam8.sidecar.nginx.render import Unrenderable, believable, line, unavailable
 from amalgam8.sidecar.trust import Trust
 
 TARGET = Target("reviews")
@@ -41,19 +39,6 @@ def test_an_instance_with_a_host_name_is_one_peer_whatever_its_name_stands_for()
             "others": ["[::2]"],
         }
     ]
-
-
-def test_what_cannot_be_done_is_refused() -> None:
-    assert len(REFUSALS) <= 3
-    mirrors = tuple(PlanMirror((f"v{i}",)) for i in range(COPIES + 1))
-    many = ServiceRouting(
-        "reviews",
-        (Route((Slice(TARGET),)),),
-        mirrors=(MirrorEntry(rule="m", mirrors=mirrors),),
-        peers={TARGET: (), **{mirror_target("reviews", each): () for each in mirrors}},
-    )
-    with pytest.raises(Unrenderable, match="more than 4 mirror"):
-        line(many)
 
 
 def test_a_pattern_that_cannot_be_said_is_refused() -> None:

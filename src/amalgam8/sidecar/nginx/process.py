@@ -133,6 +133,11 @@ class Process:
             log.error("the proxy ended (%s); it is started again in %.1f s", _ending(code), backoff)
             await asyncio.sleep(backoff)
 
+    def reopen(self) -> None:
+        """Tell nginx to open its files anew, those of the records too."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGUSR1)
+
     async def _once(self) -> int:
         self._before()
         # A pipe of our own: asyncio's would put off the master's end until its last worker has ended.

@@ -1,11 +1,11 @@
 """render: one service's Routing as one line of JSON, from which nginx's workers build their tables.
 
-Pure; equal input gives equal bytes. ``REFUSALS`` is all that this proxy cannot do: a destination that asks
-for one of these is refused, never served otherwise. Host names come looked
-up, since the balancer of nginx takes addresses alone; an instance is one peer, whatever its name stands for.
+Pure; equal input gives equal bytes. Host names come looked up, since the balancer of nginx takes addresses
+alone; an instance is one peer, whatever its name stands for. Refuses a pattern that cannot be said in
+nginx's own expressions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,17 +14,9 @@ from amalgam8.routing.addressing import address
 from amalgam8.routing.condition import ALWAYS, Condition
 from amalgam8.routing.plan import Entry
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Target, mirror_target
+from amalgam8.sidecar.nginx.needle import needle
 from amalgam8.sidecar.nginx.patterns import test
-from amalgam8.sidecar.nginx.upstreams import COPIES
 from amalgam8.sidecar.trust import NO_AUTHORITIES, Trust
-
-REFUSALS: dict[str, tuple[str, Callable[[ServiceRouting], bool]]] = {
-    "mirrors": (
-        f"more than {COPIES} mirror actions in one rule are not possible on nginx",
-        lambda service: any(len(entry.mirrors) > COPIES for entry in service.mirrors),
-    ),
-}
-"""What cannot be done: a name, the sentence, and whether a service asks for it."""
 
 
 class Unrenderable(Exception):
@@ -35,11 +27,8 @@ def line(service: ServiceRouting) -> bytes:
     """The service's line, with its end.
 
     Raises:
-        Unrenderable: it asks for something in REFUSALS, or for a pattern that cannot be said.
+        Unrenderable: it asks for a pattern that cannot be said.
     """
-    for sentence, asks in REFUSALS.values():
-        if asks(service):
-            raise Unrenderable(sentence)
     try:
         return msgspec.json.encode(_document(service)) + b"\n"
     except ValueError as error:
@@ -119,13 +108,20 @@ def _entry(entry: Entry) -> dict[str, Any]:
 
 def _condition(condition: Condition) -> dict[str, Any]:
     return {
-        "headers": [(name, *test(pattern)) for name, pattern in condition.headers],
-        "any": [
-            [[(name, *test(pattern)) for name, pattern in choice] for choice in group]
-            for group in condition.any
-        ],
-        "none": [[(name, *test(pattern)) for name, pattern in banned] for banned in condition.none],
+        "headers": _patterns(condition.headers),
+        "any": [[_patterns(choice) for choice in group] for group in condition.any],
+        "none": [_patterns(banned) for banned in condition.none],
     }
+
+
+def _patterns(patterns: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """Name, kind, text, and for an expression what to look for first, if anything."""
+    found: list[tuple[str, ...]] = []
+    for name, pattern in patterns:
+        kind, text = test(pattern)
+        first = needle(pattern) if kind == "regex" else ""
+        found.append((name, kind, text, first) if first else (name, kind, text))
+    return found
 
 
 def _route(route: Route, order: Mapping[Target, int]) -> dict[str, Any]:

@@ -12,8 +12,11 @@ from amalgam8.sidecar.trust import Trust
 HEADER_BYTES = "32k"
 """One header, or the request line, at most; four such buffers for all of them."""
 
-COPIES = 4
-"""Mirrors of one rule: the configuration is fixed and has a place for each."""
+BODY_KEPT = "256k"
+"""How much of a body is kept in memory for another attempt; ``route.lua`` knows it too."""
+
+COPIES = {"_copy": 4, "_copies": 32}
+"""Places for copies, by the name's ending of the locations that have them; each place costs a subrequest."""
 
 DEPTH = 5
 """Certificates between an instance's own and an authority's, at most."""
@@ -37,7 +40,7 @@ _UNTOUCHED = f"""\
 """What an app or instance says goes through as it came, and never whole into memory or a file."""
 
 
-def defaults(believed: Trust) -> str:
+def defaults() -> str:
     """For every location of the server that apps call."""
     return f"""\
 {_UNTOUCHED}\
@@ -51,7 +54,7 @@ def defaults(believed: Trust) -> str:
         proxy_set_header x-request-id $a8_request_id;
         proxy_set_header traceparent $a8_traceparent;
         proxy_set_header x-a8-hop $a8_hop;
-{_tls(believed, "proxy", "$a8_sni")}\
+{_tls("proxy", "$a8_sni")}\
         grpc_connect_timeout 1s;
         grpc_read_timeout 1h;
         grpc_send_timeout 1h;
@@ -65,17 +68,16 @@ def defaults(believed: Trust) -> str:
         grpc_pass_header Date;
         grpc_hide_header x-a8-reason;
         grpc_ignore_headers X-Accel-Redirect X-Accel-Charset;
-{_tls(believed, "grpc", "$a8_sni")}"""
+{_tls("grpc", "$a8_sni")}"""
 
 
 def locations() -> str:
-    """One for each kind of call beyond the plain one, and one for each copy."""
-    kinds = itertools.product(("", "_retry"), ("", "_tls"), ("", "_copy"))
-    named = [_named(*kind) for kind in kinds] + [_grpc(tls) for tls in ("", "_tls")]
-    return "".join([*named, _declared(), *(_copy(number) for number in range(1, COPIES + 1))])
+    """One for each kind of call beyond the plain one, and one for copies."""
+    kinds = itertools.product(("", "_retry"), ("", "_tls"), ("", *COPIES))
+    return "".join([*(_named(*kind) for kind in kinds), *(_grpc(tls) for tls in ("", "_tls")), _COPY])
 
 
-def hop(believed: Trust, socket: str) -> str:
+def hop(socket: str) -> str:
     """The server that stands for an instance in an attempt that has a fault."""
     return f"""\
     server {{
@@ -88,13 +90,13 @@ def hop(believed: Trust, socket: str) -> str:
         proxy_set_header Connection $a8_connection;
         proxy_set_header Upgrade $a8_upgrade;
         proxy_set_header x-a8-hop "";
-{_tls(believed, "proxy", "$a8_name")}\
+{_tls("proxy", "$a8_name")}\
         grpc_connect_timeout 1s;
         grpc_read_timeout 1h;
         grpc_buffer_size {HEADER_BYTES};
         grpc_set_header Host $http_host;
         grpc_set_header x-a8-hop "";
-{_tls(believed, "grpc", "$a8_name")}\
+{_tls("grpc", "$a8_name")}\
         location / {{
             set $a8_to "";
             set $a8_name "";
@@ -110,10 +112,12 @@ def _named(kind: str, tls: str, copy: str) -> str:
     retry = (
         "            proxy_next_upstream error timeout http_500 http_502 http_503 http_504;\n"
         "            proxy_request_buffering on;\n"
+        f"            client_body_buffer_size {BODY_KEPT};\n"
         if kind
         else ""
     )
-    mirrors = "".join(f"            mirror /.a8/copy/{i};\n" for i in range(1, COPIES + 1)) if copy else ""
+    numbers = range(1, COPIES[copy] + 1) if copy else ()
+    mirrors = "".join(f"            mirror /.a8/copy/{i};\n" for i in numbers)
     return _location(
         f"{kind}{tls}{copy}", retry + mirrors, f"proxy_pass http{'s' if tls else ''}://a8$a8_path;"
     )
@@ -132,40 +136,37 @@ def _location(name: str, lines: str, goes: str) -> str:
 """
 
 
-def _declared() -> str:
-    """Variables that Lua sets before a call that has copies: where each goes, its Host, its TLS name."""
-    parts = [f"{number}{part}" for number in range(1, COPIES + 1) for part in ("", "_host", "_sni")]
-    sets = "".join(f'            set $a8_copy{part} "";\n' for part in parts)
-    return (
-        f"        location = /.a8/copy {{\n            internal;\n{sets}            return 404;\n        }}\n"
-    )
-
-
-def _copy(number: int) -> str:
-    return f"""\
-        location = /.a8/copy/{number} {{
+_COPY = """\
+        location ^~ /.a8/copy/ {
             internal;
             error_page 599 /;  # whatever becomes of a copy stays with it
-            if ($a8_copy{number} = "") {{ return 204; }}
-            proxy_set_header Host $a8_copy{number}_host;
+            set $a8_copy "";
+            set $a8_copy_host "";
+            rewrite_by_lua_block { require("a8.copies").handle() }
+            proxy_set_header Host $a8_copy_host;
             proxy_set_header Connection "";
             proxy_set_header x-request-id $a8_request_id;
             proxy_set_header traceparent $a8_traceparent;
-            proxy_ssl_name $a8_copy{number}_sni;
-            proxy_pass $a8_copy{number}$a8_path;
-        }}
+            proxy_ssl_name $args;
+            proxy_pass $a8_copy$a8_path;
+        }
 """
 
 
-def _tls(believed: Trust, module: str, name: str) -> str:
-    lines = [f"{module}_ssl_server_name on;", f"{module}_ssl_name {name};"]
-    if believed.verify and believed.authorities:
-        lines += [
-            f"{module}_ssl_verify on;",
-            f"{module}_ssl_verify_depth {DEPTH};",
-            f"{module}_ssl_trusted_certificate {quoted(believed.authorities)};",
-        ]
-    return "".join(f"        {line}\n" for line in lines)
+def authorities(believed: Trust) -> str:
+    """Who may vouch for https instances, said once for all servers, so that it is in memory once."""
+    if not (believed.verify and believed.authorities):
+        return ""
+    return "".join(
+        f"    {module}_ssl_verify on;\n"
+        f"    {module}_ssl_verify_depth {DEPTH};\n"
+        f"    {module}_ssl_trusted_certificate {quoted(believed.authorities)};\n"
+        for module in ("proxy", "grpc")
+    )
+
+
+def _tls(module: str, name: str) -> str:
+    return f"        {module}_ssl_server_name on;\n        {module}_ssl_name {name};\n"
 
 
 def quoted(text: str) -> str:

@@ -11,7 +11,6 @@ local refuse = require "a8.refuse"
 
 local CONNECT, HEADERS, IDLE = 1, 15, 3600
 local POOL_IDLE = 4  -- below the 5 s after which common servers close, so that we close first
-local POOL_CALLS = 1000000
 
 local M = { hop = "" }
 
@@ -115,7 +114,7 @@ end
 -- The handler of balancer_by_lua.
 function M.balance()
     local call = context.get()
-    local attempt = (call.attempt or 0) + 1
+    local attempt = call.attempt + 1
     call.attempt = attempt
     local peer = call.peer
     if attempt > 1 then
@@ -128,8 +127,7 @@ function M.balance()
             M.name(call, peer)
             balancer.recreate_request()
         end
-        if call.target.lb == "least_request" or call.target.resilience then
-            call.target.active = (call.target.active or 0) + 1
+        if call.target.lb == "least_request" then
             peer.active = peer.active + 1
             call.counted = peer
         end
@@ -151,7 +149,7 @@ function M.balance()
     end
     -- The name keeps connections with TLS, each to one name, apart from plain ones.
     balancer.set_current_peer(address, peer.port, peer.tls and peer.name or nil)
-    balancer.enable_keepalive(POOL_IDLE, POOL_CALLS)
+    balancer.enable_keepalive(POOL_IDLE, call.target.calls_per_connection)
 end
 
 local function failure_at_last()
@@ -166,19 +164,21 @@ end
 function M.failed()
     local var = ngx.var
     local call = context.get()
-    local failure = call and (call.failure or failure_at_last())
+    local failure = call and call.target and (call.failure or failure_at_last())
     if not failure then
         return refuse.failed(500)
     elseif failure == "reset" and call.hopped and var.a8_hop:match("^%S+ %-1") then
         return refuse.close()
     elseif failure == "timeout" then
+        var.a8_flags = "UT"
         return refuse.failed(504)
     elseif failure == "connect" then
         if not call.hopped then
             eject.leave_out(call.peer.place)
         end
-        return refuse.answer("unavailable", call.service.name, call.service.key, call.route.rule)
+        return refuse.call(call, "UF")
     end
+    var.a8_flags = "UC"
     return refuse.failed(503)
 end
 

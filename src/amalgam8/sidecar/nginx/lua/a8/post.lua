@@ -127,9 +127,8 @@ local function follow(head, made)
     return true
 end
 
-local function take()
+local function take(text)
     local current = documents:get("generation") or 0
-    local text = body()
     local head, made, lines = read(text)
     if head.base ~= 0 and head.base ~= current then
         return 409, { error = "the document is based on another generation", generation = current }
@@ -171,10 +170,11 @@ end
 
 -- The handler of POST /document.
 function M.handle()
+    local text = body()  -- ahead of the lock: who sends it may stop in the middle
     if not begin() then
         return answer(409, { error = "another document is being taken" })
     end
-    local fine, status, reply = pcall(take)
+    local fine, status, reply = pcall(take, text)
     shared:delete("posting")
     if fine then
         return answer(status, reply)
