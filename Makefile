@@ -1,5 +1,5 @@
 # Everything starts from a Python of 3.11 or newer; each target installs what it needs.
-#   make demo | test | lint | format | fuzz SECONDS=600 | bench | lock | docs
+#   make demo | test | lint | format | fuzz SECONDS=600 | endurance CHANGES=1000 | bench | lock | docs
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +10,7 @@ PROXY ?= envoy
 PYTEST ?= -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-one lint format fuzz bench lock docs clean
+.PHONY: help demo test test-one lint format fuzz endurance bench lock docs clean
 
 help:
 	@sed -n 2,2p Makefile | cut -c3-
@@ -47,6 +47,11 @@ format: $(INSTALLED)
 SECONDS ?= 600
 fuzz: $(INSTALLED)
 	A8_FUZZ_SECONDS=$(SECONDS) $(if $(SEED),A8_FUZZ_SEED=$(SEED)) $(BIN)/pytest tests/conformance/test_fuzz.py
+
+# So many changes of rules under load; the tests do a few.
+CHANGES ?= 1000
+endurance: $(INSTALLED)
+	A8_ENDURANCE_CHANGES=$(CHANGES) $(BIN)/pytest -s tests/conformance/test_endurance.py
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks

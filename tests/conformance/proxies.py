@@ -5,6 +5,7 @@ left out because of it is counted at the end of the run.
 """
 
 import contextlib
+import resource
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +20,7 @@ FEATURES = frozenset(
     {
         *("blocks", "headers", "lb_type", "resilience", "host", "hostnames", "uri", "traceparent"),
         *("no-answer", "timeouts", "retries", "faults-as-failures", "access", "limits", "mirrors"),
-        *("trace", "record", "affinity", "malformed-paths", "long-bodies-again", "tcp-attempts"),
+        *("trace", "record", "affinity", "malformed-paths", "long-bodies-again", "tcp-attempts", "http2"),
     }
 )
 
@@ -131,6 +132,12 @@ def _unlapsed(service: ServiceRouting) -> ServiceRouting:
         for kind in kinds
     }
     return msgspec.structs.replace(service, **changed)
+
+
+def memory(proxy: Proxy) -> int:
+    """Bytes that the proxy's processes have resident, together."""
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in proxy.pids())
+    return pages * resource.getpagesize()
 
 
 PROXIES: dict[str, type[Proxy]] = {"envoy": EnvoyProxy, "nginx": NginxProxy}

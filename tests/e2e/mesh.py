@@ -75,9 +75,21 @@ class Daemon:
 
 
 class Sidecar(Daemon):
-    """An a8sidecar; with ``backend`` it registers and supervises the test backend."""
+    """An a8sidecar; with ``backend`` it registers and supervises the test backend.
 
-    def __init__(self, mesh: "Mesh", service: str, *, backend: bool, name: str = "") -> None:
+    ``program`` runs in place of the installed one; ``settings`` are more of its variables.
+    """
+
+    def __init__(
+        self,
+        mesh: "Mesh",
+        service: str,
+        *,
+        backend: bool,
+        name: str = "",
+        program: Sequence[str | Path] = (BIN / "a8sidecar",),
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.service = service
         self.port = free_port()
         self.admin_port = free_port()
@@ -93,7 +105,7 @@ class Sidecar(Daemon):
             "A8_STATE_DIR": str(mesh.folder / name),
             "A8_LOG_LEVEL": "debug",
         }
-        command: list[str] = [str(BIN / "a8sidecar")]
+        command = [str(part) for part in program]
         if backend:
             environ |= {
                 "A8_REGISTER": "true",
@@ -102,7 +114,7 @@ class Sidecar(Daemon):
                 "PORT": str(self.app_port),
             }
             command += ["--", sys.executable, str(BACKEND)]
-        super().__init__(name, command, mesh.folder, environ)
+        super().__init__(name, command, mesh.folder, environ | dict(settings or {}))
         self.http = Http(f"http://127.0.0.1:{self.port}", connections=64)
         self.admin = Http(f"http://127.0.0.1:{self.admin_port}")
 
@@ -152,9 +164,9 @@ class Mesh:
         self.instances = RegistryClient(self._registry_http)
         self.rules = ControllerClient(self._controller_http)
 
-    async def add(self, service: str, *, backend: bool = True) -> Sidecar:
-        """Start a sidecar (with a backend); it may not be ready yet."""
-        sidecar = Sidecar(self, service, backend=backend)
+    async def add(self, service: str, *, backend: bool = True, **more: Any) -> Sidecar:
+        """Start a sidecar (with a backend); it may not be ready yet. ``more`` of a ``Sidecar``."""
+        sidecar = Sidecar(self, service, backend=backend, **more)
         self.sidecars.append(sidecar)
         await sidecar.start()
         return sidecar
