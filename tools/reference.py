@@ -18,9 +18,8 @@ from amalgam8.registry import metrics as registry_metrics
 from amalgam8.registry.settings import REFUSED as REGISTRY_REFUSED
 from amalgam8.registry.settings import RegistrySettings
 from amalgam8.runtime.settings import describe
-from amalgam8.sidecar.envoy.admin import METRICS as ENVOY_METRICS
-from amalgam8.sidecar.envoy.admin import RESTARTS
 from amalgam8.sidecar.figures import HELP as AGENT_METRICS
+from amalgam8.sidecar.nginx.metrics import HELP as PROXY_METRICS
 from amalgam8.sidecar.settings import REFUSED as SIDECAR_REFUSED
 from amalgam8.sidecar.settings import Settings as SidecarSettings
 from amalgam8.web.errors import CODES, status_of
@@ -123,7 +122,7 @@ def metrics_page() -> str:
         ("a8registry", {name: meaning for name, (*_, meaning) in registry_metrics.METRICS.items()}),
         ("a8controller", controller_metrics.METRICS),
         ("a8sidecar: the agent", AGENT_METRICS),
-        ("a8sidecar: the proxy", {metric.name: metric.text for metric in (*ENVOY_METRICS, RESTARTS)}),
+        ("a8sidecar: the proxy", {name: meaning for name, (_, meaning) in PROXY_METRICS.items()}),
     ):
         parts.append(f"## {program}\n")
         parts.append(table(("name", "meaning"), ((f"`{name}`", words) for name, words in found.items())))

@@ -77,7 +77,9 @@ class Daemon:
 class Sidecar(Daemon):
     """An a8sidecar; with ``backend`` it registers and supervises the test backend."""
 
-    def __init__(self, mesh: "Mesh", service: str, *, backend: bool, name: str = "") -> None:
+    def __init__(
+        self, mesh: "Mesh", service: str, *, backend: bool, name: str = "", proxy: str = "envoy"
+    ) -> None:
         self.service = service
         self.port = free_port()
         self.admin_port = free_port()
@@ -86,6 +88,7 @@ class Sidecar(Daemon):
         environ = {
             "A8_SERVICE": service,
             "A8_PROXY": "true",
+            "A8_PROXY_ADAPTER": proxy,
             "A8_HTTP_LISTENER_PORT": str(self.port),
             "A8_ADMIN_PORT": str(self.admin_port),
             "A8_REGISTRY_URL": mesh.registry_url,
@@ -152,9 +155,9 @@ class Mesh:
         self.instances = RegistryClient(self._registry_http)
         self.rules = ControllerClient(self._controller_http)
 
-    async def add(self, service: str, *, backend: bool = True) -> Sidecar:
+    async def add(self, service: str, *, backend: bool = True, proxy: str = "envoy") -> Sidecar:
         """Start a sidecar (with a backend); it may not be ready yet."""
-        sidecar = Sidecar(self, service, backend=backend)
+        sidecar = Sidecar(self, service, backend=backend, proxy=proxy)
         self.sidecars.append(sidecar)
         await sidecar.start()
         return sidecar
