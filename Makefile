@@ -1,5 +1,5 @@
 # Everything starts from a Python of 3.11 or newer; each target installs what it needs.
-#   make demo | test | lint | format | fuzz SECONDS=600 | endurance CHANGES=1000 | bench | lock | docs
+#   make demo | test | lint | format | fuzz SECONDS=600 | endurance CHANGES=1000 | bench | bench-proxy | lock | docs
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +10,7 @@ PROXY ?= envoy
 PYTEST ?= -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-one lint format fuzz endurance bench lock docs clean
+.PHONY: help demo test test-one lint format fuzz endurance bench bench-proxy lock docs clean
 
 help:
 	@sed -n 2,2p Makefile | cut -c3-
@@ -55,6 +55,9 @@ endurance: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+bench-proxy: $(INSTALLED)
+	$(BIN)/python -m benchmarks proxy
 
 docs: $(INSTALLED)
 	$(BIN)/python tools/reference.py

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import msgspec
 
-TICKS = os.sysconf("SC_CLK_TCK")
 _UNITS = {"us": 1.0, "ms": 1000.0, "s": 1_000_000.0}
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What came of one run: requests per second, µs of the proxy's processor for each, and of the median."""
+    """What came of one run: requests per second, µs of the proxy's processor for each; µs of the median call,
+    and of the longest.
+    """
 
     rate: float
     cost: float
     p50: float
+    longest: float
 
 
 async def load(
@@ -33,7 +35,7 @@ async def load(
     Raises:
         AssertionError: an answer was none of 2xx or 3xx, or wrk failed.
     """
-    before = ticks(pid)
+    before = spent(pid)
     given = [word for header in headers for word in ("-H", header)]
     command = [
         "taskset",
@@ -50,18 +52,31 @@ async def load(
         *command, f"http://127.0.0.1:{port}{path}", stdout=asyncio.subprocess.PIPE
     )
     output = (await process.communicate())[0].decode()
-    spent = (ticks(pid) - before) / TICKS
+    used = spent(pid) - before
     rate, count = re.search(r"Requests/sec:\s+([\d.]+)", output), re.search(r"(\d+) requests in", output)
-    half = re.search(r"50%\s+([\d.]+)(us|ms|s)\b", output)
-    if rate is None or count is None or half is None or "Non-2xx" in output or "Socket errors" in output:
+    half, longest = (
+        re.search(r"50%\s+([\d.]+)(us|ms|s)\b", output),
+        re.search(r"Latency(?:\s+[\d.]+\w+){2}\s+([\d.]+)(us|ms|s)\b", output),
+    )
+    if (
+        rate is None
+        or count is None
+        or half is None
+        or longest is None
+        or "Non-2xx" in output
+        or "Socket errors" in output
+    ):
         raise AssertionError(output)
-    return Load(float(rate[1]), spent / int(count[1]) * 1e6, float(half[1]) * _UNITS[half[2]])
+    return Load(float(rate[1]), used / int(count[1]) * 1e6, _microseconds(half), _microseconds(longest))
 
 
-def ticks(pid: int) -> int:
-    """Processor time that the process has had, in ticks."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+def _microseconds(found: re.Match[str]) -> float:
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def spent(pid: int) -> float:
+    """Seconds of processor time that the process has had."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="utf-8").split()[0]) / 1e9
 
 
 def resident(pid: int) -> float:

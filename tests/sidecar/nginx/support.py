@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from amalgam8.model.caller import caller
+from amalgam8.model.caller import Caller, caller
 from amalgam8.model.instance import Address
 from amalgam8.model.report import PlanStamp
 from amalgam8.routing.plan import FaultEntry
@@ -21,6 +21,7 @@ from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
 from tests.conftest import eventually, free_port
 
 LIMIT = 10.0
+SHOP = caller("shop")
 
 
 class Call(msgspec.Struct):
@@ -238,12 +239,12 @@ class Mesh:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, port: int | None = None, **more: Any) -> AsyncIterator[Mesh]:
+async def running(
+    folder: Path, port: int | None = None, own_service: Caller = SHOP, **more: Any
+) -> AsyncIterator[Mesh]:
     """An nginx that listens, until left."""
     port = port or free_port()
-    nginx = Nginx(
-        state_dir=folder, listen_host="127.0.0.1", http_port=port, own_service=caller("shop"), **more
-    )
+    nginx = Nginx(state_dir=folder, listen_host="127.0.0.1", http_port=port, own_service=own_service, **more)
     task = asyncio.create_task(nginx.run())
     try:
         await until_listening(port, task)

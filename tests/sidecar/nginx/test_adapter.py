@@ -5,6 +5,8 @@ import contextlib
 import functools
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -251,3 +253,17 @@ def _nginx(folder: Path, port: int | None = None, binary: str | None = None) -> 
 def _replaced(mesh: Mesh, killed: int) -> bool:
     now = workers(mesh)
     return len(now) == 2 and killed not in now
+
+
+def test_a_sidecar_with_nginx_imports_nothing_of_the_other_proxy() -> None:
+    program = """
+import sys
+from pathlib import Path
+from amalgam8.sidecar.main import main, make_proxy
+from amalgam8.sidecar.settings import Settings
+make_proxy(Settings(proxy_adapter="nginx"), Path("/nowhere"))
+print(*sorted(name for name in sys.modules if name.split(".")[0] in ("grpc", "google", "envoy", "xds")
+    or name.startswith("amalgam8.sidecar.envoy")))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == ""

@@ -20,6 +20,13 @@ def test_it_listens_where_it_is_told_and_controls_by_sockets() -> None:
     assert 'apply.own = "sh\\"op"' in found
 
 
+def test_names_are_never_taken_for_variables() -> None:
+    places = Places(Path("/state"), Path("/sockets"))
+    found = configuration(places, "::1", 6379, caller("sh$op", ["v$1"]), 2, "0" * 20)
+    assert 'geo $a8_src { default "sh$op:v$1"; }' in found
+    assert found.count("sh$op") == 2
+
+
 def test_ids_of_calls_begin_with_the_runs_digits() -> None:
     found = text()
     assert '"" 01234567-89ab-4cde-af01-$a8_number;' in found

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from amalgam8.model.caller import caller
 from amalgam8.routing.plan import AccessEntry, FaultEntry, PlanAbort, PlanTrace, TraceEntry
 from amalgam8.sidecar.nginx.records import KEPT
 from tests.conftest import eventually
@@ -98,21 +99,17 @@ async def test_the_file_is_put_aside_when_it_has_grown_and_nothing_is_lost(tmp_p
     file = tmp_path / "a.log"
     async with running(tmp_path, access_log=file, access_log_size=4000) as mesh, backends("one") as (one,):
         await mesh.follow(simple("reviews", one.peer()))
+        files = [file, *(file.with_name(f"a.log.{number}") for number in range(1, KEPT + 1))]
         for turn in range(1, KEPT + 1):
             for _ in range(10):
                 await mesh.ask("/reviews/x")
 
             async def put_aside(turn: int = turn) -> bool:
-                return file.with_name(f"a.log.{turn}").exists()
+                lines = [line for each in files if each.exists() for line in each.read_text().splitlines()]
+                assert all(json.loads(line)["status"] == "200" for line in lines)
+                return files[turn].exists() and len(lines) == 10 * turn
 
             await eventually(put_aside)
-        lines = [
-            line
-            for number in range(1, KEPT + 1)
-            for line in Path(f"{file}.{number}").read_text().splitlines()
-        ]
-        assert len(lines) + len(file.read_text().splitlines()) == 10 * KEPT
-        assert all(json.loads(line)["status"] == "200" for line in lines)
 
 
 @pytest.mark.parametrize("log", ["a.log", None])
@@ -131,3 +128,11 @@ async def test_traced_calls_are_read_back_with_an_access_log_or_without(
         (record,) = await eventually(written)
         assert (record["recipe"], record["rules"], record["user_agent"]) == ("7", ["t"], 'a"b\\')
         assert (tmp_path / "a.log").exists() == bool(log)
+
+
+async def test_the_caller_stands_in_records_as_it_is_called(tmp_path: Path) -> None:
+    own = caller('sh$op"{}', ["v$1"])
+    async with running(tmp_path, own_service=own, access_log=tmp_path / "a.log") as mesh:
+        await mesh.ask("/nobody/x")
+        (record,) = await records(tmp_path / "a.log", 1)
+        assert record["src"] == 'sh$op"{}:v$1'

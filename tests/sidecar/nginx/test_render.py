@@ -1,21 +1,40 @@
 """A service becomes one line, the same for equal input, or is refused with a sentence."""
 
 import json
+from pathlib import Path
 
+import msgspec
 import pytest
+import yaml
 
 from amalgam8.model.instance import Address
 from amalgam8.routing.condition import Condition
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.nginx.render import Unrenderable, believable, line, unavailable
 from amalgam8.sidecar.trust import Trust
+from tests.sidecar.envoy.test_render import CASES, Case
+from tests.sidecar.envoy.test_render import GOLDENS as INPUTS
 
+GOLDENS = Path(__file__).parent / "goldens"
 TARGET = Target("reviews")
 
 
 def service(host: str, *routes: Route, places: tuple[str, ...] = ()) -> ServiceRouting:
     peers: dict[Target, tuple[Peer, ...]] = {TARGET: (Peer("one", Address(host, 80), ("v1",), places),)}
     return ServiceRouting("reviews", (*routes, Route((Slice(TARGET, timeout=2, retries=1),))), peers=peers)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_goldens(name: str, rewrite_goldens: bool) -> None:
+    case = msgspec.convert(yaml.safe_load((INPUTS / f"{name}.in.yaml").read_text()), Case)
+    found = b"".join(
+        msgspec.json.format(line(service).strip(), indent=1) + b"\n"
+        for _, service in sorted(case.routing().items())
+    )
+    path = GOLDENS / f"{name}.nginx.json"
+    if rewrite_goldens:
+        path.write_bytes(found)
+    assert path.read_bytes() == found
 
 
 def test_a_line_has_targets_and_routes() -> None:

@@ -138,6 +138,7 @@ http {{
     ignore_invalid_headers off;
     merge_slashes off;
     uninitialized_variable_warn off;
+    geo $a8_src {{ default {quoted(str(caller))}; }}  # as it is: nothing in it is a variable
 {authorities(places.believed)}{formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
@@ -156,8 +157,8 @@ http {{
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
         balancer_keepalive {KEPT_CONNECTIONS};
     }}
-{_main_server(f"{listen} backlog=4096", places, record, str(caller), "")}
-{_main_server(f"unix:{places.odd}", places, record, str(caller), "_odd")}
+{_main_server(f"{listen} backlog=4096", places, record, "")}
+{_main_server(f"unix:{places.odd}", places, record, "_odd")}
 {hop(str(places.hop))}
     server {{
         listen unix:{places.control};
@@ -181,20 +182,19 @@ _VARIABLES = (
 )
 
 
-def _main_server(listen: str, places: Places, record: Path | None, source: str, ending: str) -> str:
-    sets = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
+def _main_server(listen: str, places: Places, record: Path | None, ending: str) -> str:
+    declared = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
     return f"""\
     server {{
         listen {listen};
         http2 on;
-{written(record, places.traced, ending)}        set $a8_src {quoted(source)};
-        set $a8_start $time_iso8601;
+{written(record, places.traced, ending)}        set $a8_start $time_iso8601;
         error_page 400 = /.a8/odd;
         error_page 500 502 503 504 = @a8_failed;
         log_by_lua_block {{ require("a8.log").handle() }}
 {defaults()}\
         location / {{
-{sets}            set $a8_host $http_host;
+            set $a8_host $http_host;
             rewrite_by_lua_block {{ require("a8.route").handle() }}
             proxy_pass http://a8$a8_path;
         }}
@@ -205,6 +205,10 @@ def _main_server(listen: str, places: Places, record: Path | None, source: str, 
             content_by_lua_block {{ require("a8.odd").handle() }}
         }}
         location @a8_bad {{ return 400; }}
+        location = /.a8/variables {{  # set by Lua, and declared where no call comes by
+            internal;
+{declared}            return 404;
+        }}
         location @a8_failed {{
             content_by_lua_block {{ require("a8.attempt").failed() }}
         }}

@@ -168,9 +168,10 @@ def _target(target: Target, peers: tuple[Peer, ...]) -> dict[str, Any]:
 def _peer(peer: Peer) -> dict[str, Any]:
     place = peer.address
     first, *others = map(_bracketed, peer.places or (place.host,))
-    found: dict[str, Any] = {"id": peer.id, "address": first, "port": place.port, "tags": peer.tags}
+    found: dict[str, Any] = {"id": peer.id, "port": place.port, "tags": peer.tags}
     if place.tls:
         found["tls"] = True
+    found["address"] = first
     if not place.is_ip:
         found["host"] = place.host
     if others:

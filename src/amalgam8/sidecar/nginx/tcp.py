@@ -81,7 +81,7 @@ def _formats(source: str) -> str:
         "~^0\\.0*(?<a8_part>\\d+)$" $a8_part;
         "~^(?<a8_s>\\d+)\\.(?<a8_p>\\d+)$" $a8_s$a8_p;
     }}
-    map "" $a8_tcp_src {{ default {quoted(source)}; }}
+    geo $a8_tcp_src {{ default {quoted(source)}; }}  # as it is: nothing in it is a variable
     map $a8_tcp_rule $a8_tcp_plain {{ "" $a8_tcp_noted; default ""; }}
     map $a8_tcp_rule $a8_tcp_ruled {{ "" ""; default $a8_tcp_noted; }}
 """

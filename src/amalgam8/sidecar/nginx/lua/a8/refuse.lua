@@ -29,7 +29,7 @@ function M.answer(refused, flag)
     if refused.rule ~= "" then
         var.a8_rule = refused.rule
     end
-    if refused.service and var.a8_dst == "" then
+    if refused.service and (var.a8_dst or "") == "" then
         var.a8_dst = refused.name
     end
     var.a8_flags = flag or FLAG[kind] or "-"
