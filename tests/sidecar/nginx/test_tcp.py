@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from amalgam8.model.errors import InvalidSetting, Unreachable
+from amalgam8.model.errors import InvalidSetting
 from amalgam8.model.instance import Address
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target
-from amalgam8.sidecar.nginx.tcp import document, streams, tell
+from amalgam8.sidecar.nginx.tcp import Untold, document, streams, tell
 from amalgam8.sidecar.tcp import TcpProxy
 from tests.conftest import eventually, free_port
 from tests.sidecar.connections import echoes, takers, wire
-from tests.sidecar.nginx.support import running, simple, until, workers
+from tests.sidecar.nginx.support import backends, running, simple, until, workers
 
 
 async def test_every_worker_follows_at_once_and_killed_ones_come_back_knowing(tmp_path: Path) -> None:
@@ -113,13 +113,31 @@ async def test_the_socket_is_its_owners_alone_and_refuses_nonsense(tmp_path: Pat
         socket = tmp_path / "tcp.sock"
         await until(lambda: socket.stat().st_mode & 0o777 == 0o600)
         for nonsense in (b"", b"{", b"null"):
-            with pytest.raises(Unreachable, match="does not take its TCP connections: "):
+            with pytest.raises(Untold):
                 await tell(socket, tmp_path / "other.json", nonsense)
         reader, writer = await asyncio.open_unix_connection(str(socket))
         writer.write(b"/no/such/file\n")
         assert b"ok" not in await reader.readline()
         writer.close()
         assert await takers(port, 2) == {"one": 2}
+
+
+async def test_what_is_too_much_to_be_told_is_rejected_and_http_goes_on(tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(64)]
+    proxies = tuple(TcpProxy(port, "svc") for port in ports)
+    async with (
+        running(tmp_path, tcp_proxies=proxies) as mesh,
+        echoes("one") as (one,),
+        backends("http") as (http,),
+    ):
+        await mesh.follow(simple("svc", one.peer()))
+        many = [Peer(f"p{i}", Address(f"10.0.{i // 250}.{i % 250}", 80), ("t" * 64,)) for i in range(4000)]
+        confirmed = await mesh.follow(simple("svc", *many), simple("web", http.peer()))
+        assert [each.destination for each in confirmed.rejected] == ["svc"]
+        assert "TCP connections go where they went" in confirmed.rejected[0].reason
+        assert (await mesh.ask("/web/")).status == 200
+        assert (await mesh.follow(simple("svc", one.peer()))).rejected == ()
+        assert await takers(ports[0], 2) == {"one": 2}
 
 
 async def test_two_settings_of_one_port_and_a_taken_one(tmp_path: Path) -> None:

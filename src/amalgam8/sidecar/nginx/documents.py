@@ -18,7 +18,7 @@ from amalgam8.sidecar.nginx.configuration import Places
 from amalgam8.sidecar.nginx.process import Process
 from amalgam8.sidecar.nginx.push import Answer, Head, push
 from amalgam8.sidecar.nginx.render import Unrenderable, believable, unavailable
-from amalgam8.sidecar.nginx.tcp import document, tell
+from amalgam8.sidecar.nginx.tcp import Untold, document, tell
 from amalgam8.sidecar.proxy import Confirmed, Desired
 from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import Trust
@@ -53,7 +53,8 @@ class Documents:
         self._places = places
         self._trust = believed
         self._tcp_proxies = tcp_proxies
-        self._told = b""  # what becomes of TCP connections, as nginx knows it
+        self._told = b""  # what is to become of TCP connections, as nginx was told
+        self._untold = ""
         self._render_service = render_service
         self._rendered: dict[str, tuple[ServiceRouting, bytes]] = {}
         self._problems: dict[str, str] = {}
@@ -121,9 +122,15 @@ class Documents:
         if not self._tcp_proxies:
             return
         wanted = document(self._tcp_proxies, desired.routing)
-        if wanted != self._told:
+        if wanted == self._told:
+            return
+        try:
             await tell(self._places.tcp, self._places.folder / "tcp.json", wanted)
-            self._told = wanted
+            self._untold = ""
+        except Untold as error:
+            self._untold = f"TCP connections go where they went: {error}"
+            log.warning("%s", self._untold)
+        self._told = wanted
 
     async def _send(self, lines: Mapping[str, bytes]) -> Answer:
         """The whole, or what changed since what nginx follows."""
@@ -169,4 +176,5 @@ class Documents:
 
     def _rejected(self) -> dict[str, str]:
         refused = {name: reason for name, (_, reason) in self._refused.items() if name in self._rendered}
-        return {**refused, **self._problems}
+        untold = {proxy.service: self._untold for proxy in self._tcp_proxies if self._untold}
+        return {**untold, **refused, **self._problems}

@@ -40,6 +40,10 @@ _RECORD = (
 )
 
 
+class Untold(Exception):
+    """nginx cannot take what is to become of TCP connections; the text is its own."""
+
+
 def js_folder() -> Path:
     """Where the JavaScript of this package is."""
     return Path(str(resources.files("amalgam8.sidecar.nginx") / "js"))
@@ -152,7 +156,8 @@ async def tell(socket: Path, file: Path, told: bytes) -> None:
     """Make nginx follow ``told``, all of its workers; ``file`` is where it reads it.
 
     Raises:
-        Unreachable: it does not answer, or cannot take it.
+        Unreachable: it does not answer.
+        Untold: it cannot take it, and goes on as before with ports that it has not come to.
     """
     draft = file.with_suffix(".new")
     draft.write_bytes(told)
@@ -164,10 +169,13 @@ async def figures(socket: Path, proxies: Iterable[TcpProxy]) -> bytes:
     """What went through each port, in the Prometheus text format.
 
     Raises:
-        Unreachable: nginx does not answer.
+        Unreachable: nginx does not answer, or not with figures.
     """
     services = {str(proxy.port): proxy.service for proxy in proxies}
-    _, *lines = (await _say(socket, "figures")).decode().splitlines()
+    try:
+        _, *lines = (await _say(socket, "figures")).decode().splitlines()
+    except Untold as error:
+        raise Unreachable(str(error)) from error
     found = []
     for port, *values in sorted(line.split() for line in lines):
         labels = {"destination": services[port], "port": port}
@@ -190,5 +198,5 @@ async def _say(socket: Path, line: str) -> bytes:
     except (OSError, TimeoutError) as error:
         raise Unreachable(f"the proxy does not answer: {str(error) or 'timeout'}") from error
     if not answer.startswith(b"ok\n"):
-        raise Unreachable(f"the proxy does not take its TCP connections: {answer.decode(errors='replace')}")
+        raise Untold(answer.decode(errors="replace").strip())
     return answer
