@@ -110,7 +110,7 @@ class Names:
             try:
                 async with self._at_once:
                     found = await _in_a_thread(self._lookup, host)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RuntimeError) as error:  # the last: no thread can be started
                 if not failing:
                     kept = self.answers.get(host, ())
                     _log.warning("a host name cannot be looked up", host=host, reason=error, kept=list(kept))

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,6 +137,68 @@ def test_clusters_then_endpoints_then_routes_then_removal() -> None:
     assert play.ack("C") == []
     assert play.drop("E", "a") == []
     assert play.ads.clusters == {"b"}
+    play.now = 1000.0
+    assert play.step() == []
+
+
+def connecting(clusters: str, routes: str, extension: str) -> State:
+    """A state with the filter of a TCP proxy."""
+    found = {"tcp 1": Resource("tcp 1", extension)}
+    return msgspec.structs.replace(state(clusters, routes), extensions=found)
+
+
+def test_filters_of_tcp_proxies_come_after_their_clusters_and_before_the_removal_of_old_ones() -> None:
+    play = Playbook()
+    first = connecting("a1", "r1", "x1")
+    play.want(first)
+    play.ask("C")
+    play.ack("C")
+    assert play.ask("X", "tcp 1") == []
+    play.ask("E", "a")
+    play.ask("L")
+    play.ack("L")
+    assert play.ack("E") == ["X x1"]
+    assert play.ask("R", "main") == ["R r1"]
+    assert play.ack("R") == []
+    assert not followed(play, first)
+    assert play.ack("X") == []
+    assert followed(play, first)
+
+    wanted = connecting("b1", "r1", "x2")
+    assert play.want(wanted) == ["C b1"]
+    play.ask("E", "b")
+    assert play.ack("C") == []
+    assert play.ack("E") == ["X x2"]
+    play.now = 1000.0
+    assert play.step() == []  # the old filter may still lead to the old cluster
+    assert play.ack("X") == []
+    assert followed(play, wanted)
+    play.now = 1060.0
+    assert play.step() == ["C -a"]
+
+
+def test_a_filter_that_is_refused_keeps_its_old_cluster() -> None:
+    play = Playbook()
+    play.want(connecting("a1", "r1", "x1"))
+    play.ask("C")
+    play.ack("C")
+    play.ask("E", "a")
+    play.ack("E")
+    play.ask("X", "tcp 1")
+    play.ack("X")
+    wanted = connecting("b1", "r1", "bad")
+    play.want(wanted)
+    play.ask("E", "b")
+    play.ack("C")
+    assert play.ack("E") == ["X bad"]
+    assert not followed(play, wanted)
+    assert play.nack("X", "no") == []
+    play.ask("L")
+    play.ack("L")
+    play.ask("R", "main")
+    play.ack("R")
+    assert play.ads.refused(LONG["X"])["tcp 1"].words == "no"
+    assert followed(play, wanted)  # but for that filter
     play.now = 1000.0
     assert play.step() == []
 

@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -270,6 +271,30 @@ async def test_each_connection_leaves_a_record_and_is_counted(mesh: Mesh, port: 
         assert f"a8_proxy_tcp_connections_total{of} 2" in text
         assert f"a8_proxy_tcp_received_bytes_total{of} 6" in text
         assert f"a8_proxy_tcp_sent_bytes_total{of} 10" in text
+
+
+async def test_a_filter_that_envoy_refuses_is_rejected_for_its_destination_and_the_old_one_stays(
+    mesh: Mesh, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = TcpFilters._filter
+
+    def wrong(self: TcpFilters, *arguments: Any) -> Any:
+        message = right(self, *arguments)
+        for cluster in message.weighted_clusters.clusters:
+            cluster.weight = 0  # Envoy takes 1 and more
+        return message
+
+    async with echoes("one", "two") as (one, two):
+        peers = {"v1": (one.peer("v1"),), "v2": (two.peer("v2"),)}
+        await mesh.follow(service("svc", [(ALWAYS, {"v1": 1})], peers))
+        monkeypatch.setattr(TcpFilters, "_filter", wrong)
+        confirmed = await mesh.follow(service("svc", [(ALWAYS, {"v2": 1})], peers))
+        assert [rejection.destination for rejection in confirmed.rejected] == ["svc"]
+        assert "Weight: value must be" in confirmed.rejected[0].reason
+        assert await ends(port, 4) == {"one": 4}
+        monkeypatch.setattr(TcpFilters, "_filter", right)
+        assert (await mesh.follow(service("svc", [(ALWAYS, {"v2": 1})], peers))).rejected == ()
+        assert await ends(port, 4) == {"two": 4}
 
 
 async def test_a_port_that_is_taken_is_told_with_the_setting(tmp_path: Path) -> None:

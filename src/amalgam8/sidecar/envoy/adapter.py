@@ -9,18 +9,19 @@ import asyncio
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import InvalidSetting, Unreachable
+from amalgam8.model.report import Rejection
 from amalgam8.runtime.latest import Latest
 from amalgam8.sidecar.envoy.admin import STATS, fetch, metrics
 from amalgam8.sidecar.envoy.ads import LINGER, Ads, Request
 from amalgam8.sidecar.envoy.bootstrap import bootstrap
 from amalgam8.sidecar.envoy.listener import listeners
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES, SECOND
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, MAIN, ROUTES, SECOND
 from amalgam8.sidecar.envoy.process import Process, check_port, find_binary, listen_address, port_taken
 from amalgam8.sidecar.envoy.record import loggers
 from amalgam8.sidecar.envoy.recorder import Recorder
@@ -28,7 +29,7 @@ from amalgam8.sidecar.envoy.render import Renderer, RenderService
 from amalgam8.sidecar.envoy.rows import branch
 from amalgam8.sidecar.envoy.server import Stream, serving
 from amalgam8.sidecar.envoy.tcp import TcpFilters, listener_name, stats, tcp_listeners
-from amalgam8.sidecar.envoy.trial import Trial
+from amalgam8.sidecar.envoy.trial import WORDS_LIMIT, Trial
 from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
 from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import trust
@@ -106,7 +107,9 @@ class Envoy:
             trust(self._authorities, self._verify),
             TcpFilters(self._tcp_proxies, str(self._own), self._records),
         )
-        configuration = _Configuration(self.desired, self.confirmed, renderer, Ads(self._linger))
+        services = {listener_name(proxy): proxy.service for proxy in self._tcp_proxies}
+        ads_state = Ads(self._linger)
+        configuration = _Configuration(self.desired, self.confirmed, renderer, ads_state, services)
         with _socket_folder(self._state_dir) as folder:
             ads, self._admin_socket = folder / "ads.sock", folder / "admin.sock"
             file = self._state_dir / "envoy.json"
@@ -152,8 +155,14 @@ class _Configuration:
     """Drives the state machine: from the agent's desire and Envoy's words to responses and confirmations."""
 
     def __init__(
-        self, desired: Latest[Desired], confirmed: Latest[Confirmed | None], renderer: Renderer, ads: Ads
+        self,
+        desired: Latest[Desired],
+        confirmed: Latest[Confirmed | None],
+        renderer: Renderer,
+        ads: Ads,
+        tcp_services: Mapping[str, str],
     ) -> None:
+        self._tcp_services = tcp_services
         self._desired = desired
         self._confirmed = confirmed
         self._renderer = renderer
@@ -266,10 +275,18 @@ class _Configuration:
         if not self._trial.complete:
             self._want()
             return True
-        confirmed = Confirmed(self._stamp, self._trial.rejected)
+        confirmed = Confirmed(self._stamp, (*self._trial.rejected, *self._refused_filters()))
         if confirmed != self._confirmed.value:
             self._confirmed.set(confirmed)
         return False
+
+    def _refused_filters(self) -> Iterator[Rejection]:
+        """TCP proxies whose newest filter Envoy refuses; they go on with the last one that it took."""
+        wanted = self._state.extensions
+        for name, refusal in sorted(self._ads.refused(EXTENSION).items()):
+            if name in wanted and wanted[name].version == refusal.version:
+                reason = refusal.words.rpartition("\n")[2].lstrip(": ")  # after a dump of the whole filter
+                yield Rejection(self._tcp_services[name], reason[:WORDS_LIMIT])
 
 
 @contextlib.contextmanager

@@ -97,6 +97,13 @@ class _Channel:
         """Whether Envoy has confirmed all of these as wanted."""
         return self.flight is None and all(self.has.get(name) == wanted[name].version for name in names)
 
+    def judged(self, wanted: Mapping[str, Resource]) -> bool:
+        """Whether Envoy has confirmed or refused each of these: one that is refused stands for itself."""
+        return self.flight is None and all(
+            self.has.get(name) == item.version or not self.wants(wanted, name)
+            for name, item in wanted.items()
+        )
+
 
 class Ads:
     """The stream's server side. Feed it with ``want``, ``reset`` and ``received``, then ask ``step``."""
@@ -126,7 +133,7 @@ class Ads:
 
     @property
     def followed(self) -> State | None:
-        """The newest state that Envoy has confirmed in full, if there is one."""
+        """The newest state that Envoy has confirmed in full, but for filters that it refuses."""
         return self._followed
 
     def refused(self, kind: str) -> Mapping[str, Refusal]:
@@ -311,6 +318,6 @@ class Ads:
         return (
             listeners.settled(wanted.listeners, wanted.listeners)
             and routes.settled(wanted.routes, wanted.routes)
-            and self._channels[EXTENSION].settled(wanted.extensions, wanted.extensions)
+            and self._channels[EXTENSION].judged(wanted.extensions)
             and self._is_warm()
         )
