@@ -1,5 +1,5 @@
 # Everything starts from a Python of 3.11 or newer; each target installs what it needs.
-#   make demo | test | lint | format | fuzz abuse races SECONDS=600 | endurance | bench | bench-registry | lock | docs
+#   make demo | test | lint | format | fuzz abuse races SECONDS=600 | endurance | bench bench-registry bench-proxy | lock | docs
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +10,7 @@ PROXY ?= envoy
 PYTEST ?= -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-one lint format fuzz endurance abuse races bench bench-registry lock docs clean
+.PHONY: help demo test test-one lint format fuzz endurance abuse races bench bench-registry bench-proxy lock docs clean
 
 help:
 	@sed -n 2,2p Makefile | cut -c3-
@@ -67,6 +67,9 @@ bench: $(INSTALLED)
 # The registry alone: its speed beside a bare uvicorn's, watchers, renewals, many instances, expiry. 5 minutes.
 bench-registry: $(INSTALLED)
 	$(BIN)/python -m benchmarks registry registry-scale
+
+bench-proxy: $(INSTALLED)
+	$(BIN)/python -m benchmarks proxy
 
 docs: $(INSTALLED)
 	$(BIN)/python tools/reference.py

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from benchmarks import asking, fleet, limits, propagation, registry, registry_scale, sidecar
+from benchmarks import asking, fleet, limits, propagation, proxy, registry, registry_scale, sidecar
 from benchmarks.figures import machine
 
 BENCHMARKS = {
@@ -11,6 +11,7 @@ BENCHMARKS = {
     "fleet": fleet.run,
     "limits": limits.run,
     "propagation": propagation.run,
+    "proxy": proxy.run,
     "registry": registry.run,
     "registry-scale": registry_scale.run,
     "sidecar": sidecar.run,

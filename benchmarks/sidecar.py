@@ -43,7 +43,7 @@ async def run() -> list[str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ports = [free_port() for _ in range(PORTS)]
-        async with _process(folder, "backend", _backend(ports), cpu=1), _static(folder, ports) as static:
+        async with _process(folder, "backend", _backend(ports), cpu=1), static_envoy(folder, ports) as static:
             for services in (50, 1000):
                 async with _sidecar(folder / f"sidecar-{services}", services, ports) as ours:
                     for connections in (1, 32):
@@ -98,9 +98,9 @@ async def _sidecar(folder: Path, services: int, ports: list[int]) -> AsyncIterat
     proxy = Envoy(
         state_dir=folder, listen_host="127.0.0.1", http_port=port, own_service=web, access_log=folder / "log"
     )
-    part = compile(read_list({"rules": list(_rules())}), web)
+    part = compile(read_list({"rules": list(rules())}), web)
     assert part is not None
-    routing = resolve({"svc0": part}, _instances(services, ports), 0)
+    routing = resolve({"svc0": part}, instances(services, ports), 0)
     running = asyncio.ensure_future(proxy.run())
     try:
         proxy.desired.set(Desired(routing, Stamp()))
@@ -118,7 +118,7 @@ async def _sidecar(folder: Path, services: int, ports: list[int]) -> AsyncIterat
         await asyncio.wait([running])
 
 
-def _rules() -> Iterator[dict[str, Any]]:
+def rules() -> Iterator[dict[str, Any]]:
     """20 rules on svc0: 19 for users that do not come, and a split for everybody."""
     for i in range(19):
         yield {
@@ -135,7 +135,7 @@ def _rules() -> Iterator[dict[str, Any]]:
     }
 
 
-def _instances(services: int, ports: list[int]) -> Instances:
+def instances(services: int, ports: list[int]) -> Instances:
     found = {}
     for i in range(services):
         name = f"svc{i}"
@@ -148,7 +148,7 @@ def _instances(services: int, ports: list[int]) -> Instances:
 
 
 @contextlib.asynccontextmanager
-async def _static(folder: Path, ports: list[int]) -> AsyncIterator[tuple[int, int]]:
+async def static_envoy(folder: Path, ports: list[int]) -> AsyncIterator[tuple[int, int]]:
     port = free_port()
     record = {
         "status": "%RESPONSE_CODE%",

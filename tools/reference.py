@@ -20,10 +20,9 @@ from amalgam8.registry import metrics as registry_metrics
 from amalgam8.registry.settings import REFUSED as REGISTRY_REFUSED
 from amalgam8.registry.settings import RegistrySettings
 from amalgam8.runtime.settings import describe
-from amalgam8.sidecar.envoy.admin import METRICS as ENVOY_METRICS
-from amalgam8.sidecar.envoy.admin import RESTARTS
 from amalgam8.sidecar.envoy.tcp import stats as tcp_stats
 from amalgam8.sidecar.figures import HELP as AGENT_METRICS
+from amalgam8.sidecar.nginx.metrics import HELP as PROXY_METRICS
 from amalgam8.sidecar.settings import REFUSED as SIDECAR_REFUSED
 from amalgam8.sidecar.settings import Settings as SidecarSettings
 from amalgam8.sidecar.tcp import TcpProxy
@@ -130,8 +129,8 @@ def metrics_page() -> str:
         (
             "a8sidecar: the proxy",
             {
-                metric.name: metric.text
-                for metric in (*ENVOY_METRICS, RESTARTS, *tcp_stats([TcpProxy(1, "")]))
+                **{name: meaning for name, (_, meaning) in PROXY_METRICS.items()},
+                **{metric.name: metric.text for metric in tcp_stats([TcpProxy(1, "")])},
             },
         ),
     ):

@@ -20,7 +20,7 @@ FEATURES = frozenset(
     {
         *("blocks", "headers", "lb_type", "resilience", "host", "hostnames", "uri", "traceparent"),
         *("no-answer", "timeouts", "retries", "faults-as-failures", "access", "limits", "mirrors"),
-        *("trace", "record", "affinity", "malformed-paths", "http2"),
+        *("trace", "record", "affinity", "malformed-paths", "long-bodies-again", "tcp-attempts", "http2"),
     }
 )
 
@@ -31,7 +31,9 @@ class Proxy(Protocol):
     lacks: frozenset[str]
     port: int
 
-    async def start(self, folder: Path) -> None: ...
+    async def start(self, folder: Path, **more: Any) -> None:
+        """``more`` are arguments that every proxy has, such as ``tcp_proxies``."""
+        ...
 
     async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:
         """Wait until this Routing is followed; what was rejected, by destination, with the proxy's words."""
@@ -41,8 +43,8 @@ class Proxy(Protocol):
         """All access records that were written so far."""
         ...
 
-    def memory(self) -> int:
-        """Bytes that the proxy's processes have resident, together."""
+    def pids(self) -> list[int]:
+        """The processes that calls go through."""
         ...
 
     async def stop(self) -> None: ...
@@ -51,7 +53,7 @@ class Proxy(Protocol):
 class EnvoyProxy:
     """Envoy, as the sidecar drives it."""
 
-    lacks: frozenset[str] = frozenset()
+    lacks = frozenset({"long-bodies-again"})
 
     def __init__(self) -> None:
         self.port = 0
@@ -59,9 +61,9 @@ class EnvoyProxy:
         self._mesh: Mesh | None = None
         self._records = Path()
 
-    async def start(self, folder: Path) -> None:
+    async def start(self, folder: Path, **more: Any) -> None:
         self._records = folder / "access.log"
-        self._mesh = await self._exits.enter_async_context(running(folder, access_log=self._records))
+        self._mesh = await self._exits.enter_async_context(running(folder, access_log=self._records, **more))
         self.port = self._mesh.port
 
     async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:
@@ -73,10 +75,10 @@ class EnvoyProxy:
         lines = self._records.read_bytes().split(b"\n") if self._records.is_file() else []
         return [msgspec.json.decode(line) for line in lines[:-1]]
 
-    def memory(self) -> int:
+    def pids(self) -> list[int]:
         assert self._mesh is not None
-        pages = Path(f"/proc/{self._mesh.envoy.pid}/statm").read_text().split()[1]
-        return int(pages) * resource.getpagesize()
+        assert self._mesh.envoy.pid is not None
+        return [self._mesh.envoy.pid]
 
     async def stop(self) -> None:
         await self._exits.aclose()
@@ -85,7 +87,8 @@ class EnvoyProxy:
 class NginxProxy:
     """nginx with Lua, as the sidecar drives it."""
 
-    lacks = frozenset({"malformed-paths"})  # nginx answers 400 to a % that begins no escape
+    # nginx leads a TCP connection to one address only
+    lacks = frozenset({"tcp-attempts"})
 
     def __init__(self) -> None:
         self.port = 0
@@ -93,9 +96,11 @@ class NginxProxy:
         self._mesh: nginx.Mesh | None = None
         self._records = Path()
 
-    async def start(self, folder: Path) -> None:
+    async def start(self, folder: Path, **more: Any) -> None:
         self._records = folder / "access.log"
-        self._mesh = await self._exits.enter_async_context(nginx.running(folder, access_log=self._records))
+        self._mesh = await self._exits.enter_async_context(
+            nginx.running(folder, access_log=self._records, **more)
+        )
         self.port = self._mesh.port
 
     async def apply(self, routing: dict[str, ServiceRouting]) -> dict[str, str]:
@@ -106,6 +111,10 @@ class NginxProxy:
     def records(self) -> list[dict[str, Any]]:
         lines = self._records.read_bytes().split(b"\n") if self._records.is_file() else []
         return [msgspec.json.decode(line.decode(errors="replace")) for line in lines[:-1]]
+
+    def pids(self) -> list[int]:
+        assert self._mesh is not None
+        return nginx.workers(self._mesh)
 
     async def stop(self) -> None:
         await self._exits.aclose()
@@ -123,6 +132,12 @@ def _unlapsed(service: ServiceRouting) -> ServiceRouting:
         for kind in kinds
     }
     return msgspec.structs.replace(service, **changed)
+
+
+def memory(proxy: Proxy) -> int:
+    """Bytes that the proxy's processes have resident, together."""
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in proxy.pids())
+    return pages * resource.getpagesize()
 
 
 PROXIES: dict[str, type[Proxy]] = {"envoy": EnvoyProxy, "nginx": NginxProxy}

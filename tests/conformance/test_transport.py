@@ -13,6 +13,7 @@ from amalgam8.model.instance import Endpoint, Instance
 from amalgam8.routing.resolve import ServiceRouting, resolve
 from tests.conformance.conftest import LACKS
 from tests.conformance.http2 import Http2Client
+from tests.conformance.proxies import memory
 from tests.conformance.running import Bench
 from tests.sidecar.envoy.support import LIMIT, Client, until
 
@@ -124,7 +125,7 @@ async def test_a_long_upload_waits_for_its_reader_and_costs_no_memory(bench: Ben
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     async with served(bench, "upload", serve), Client(bench.proxy.port) as client:
-        before = bench.proxy.memory()
+        before = memory(bench.proxy)
         client.send("/upload/x", [("Content-Length", str(LONG))], "PUT")
         sent = 0
 
@@ -138,13 +139,13 @@ async def test_a_long_upload_waits_for_its_reader_and_costs_no_memory(bench: Ben
         sending = asyncio.create_task(send())
         await stands_still(lambda: sent)
         assert sent < HELD
-        assert bench.proxy.memory() - before < GROWTH
+        assert memory(bench.proxy) - before < GROWTH
         gate.set()
         async with asyncio.timeout(9 * LIMIT):
             await sending
             assert (await client.head()).status == 200
         assert size == LONG
-        assert bench.proxy.memory() - before < GROWTH
+        assert memory(bench.proxy) - before < GROWTH
 
 
 @pytest.mark.timeout(180)
@@ -161,7 +162,7 @@ async def test_a_long_download_waits_for_its_reader_and_costs_no_memory(bench: B
             sent += 65536
 
     async with served(bench, "download", serve), Client(bench.proxy.port) as client:
-        before = bench.proxy.memory()
+        before = memory(bench.proxy)
         client.send("/download/x")
         async with asyncio.timeout(LIMIT):
             assert (await client.head()).headers["content-length"] == str(LONG)
@@ -172,7 +173,7 @@ async def test_a_long_download_waits_for_its_reader_and_costs_no_memory(bench: B
             while came < LONG:
                 came += len(await client.reader.read(MB))
         assert came == LONG
-        assert bench.proxy.memory() - before < GROWTH
+        assert memory(bench.proxy) - before < GROWTH
 
 
 async def stands_still(count: Callable[[], int]) -> None:

@@ -87,6 +87,7 @@ class Sidecar(Daemon):
         *,
         backend: bool,
         name: str = "",
+        proxy: str = "envoy",
         program: Sequence[str | Path] = (BIN / "a8sidecar",),
         settings: Mapping[str, str] | None = None,
     ) -> None:
@@ -98,6 +99,7 @@ class Sidecar(Daemon):
         environ = {
             "A8_SERVICE": service,
             "A8_PROXY": "true",
+            "A8_PROXY_ADAPTER": proxy,
             "A8_HTTP_LISTENER_PORT": str(self.port),
             "A8_ADMIN_PORT": str(self.admin_port),
             "A8_REGISTRY_URL": mesh.registry_url,

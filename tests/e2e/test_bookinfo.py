@@ -23,15 +23,15 @@ RULES = Path(__file__).parents[2] / "examples" / "bookinfo" / "rules"
 
 
 class Demo:
-    """A running ``a8ctl up --demo bookinfo``."""
+    """A running ``a8ctl up --demo bookinfo``, with this proxy in every sidecar."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, proxy: str) -> None:
         self.registry, self.controller, self.gateway = free_port(), free_port(), free_port()
         self._environ = {
             "A8_CONTROLLER_URL": f"http://127.0.0.1:{self.controller}",
             "A8_REGISTRY_URL": f"http://127.0.0.1:{self.registry}",
         }
-        command = ["up", "--demo", "bookinfo", "--registry-port", self.registry]
+        command = ["up", "--demo", "bookinfo", "--proxy", proxy, "--registry-port", self.registry]
         command += ["--controller-port", self.controller, "--gateway-port", self.gateway]
         self.up = Daemon("up", [BIN / "a8ctl", *map(str, command)], folder, {})
         self._folder = folder
@@ -71,9 +71,9 @@ class Demo:
         return {await self.stars(user) for _ in range(times)} == {expected}
 
 
-@pytest.fixture
-async def demo(tmp_path: Path) -> AsyncIterator[Demo]:
-    made = Demo(tmp_path)
+@pytest.fixture(params=["envoy", "nginx"])
+async def demo(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Demo]:
+    made = Demo(tmp_path, request.param)
     await made.up.start()
     try:
 

@@ -40,14 +40,14 @@ class Figure(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = {}
 
 
-def exposition(figures: Iterable[Figure]) -> bytes:
-    """The text of all figures, each name's samples together."""
+def exposition(figures: Iterable[Figure], meanings: Mapping[str, str] = HELP) -> bytes:
+    """The text of all figures, each name's samples together; ``meanings`` by name."""
     by_name: dict[str, list[Figure]] = {}
     for figure in figures:
         by_name.setdefault(figure.name, []).append(figure)
     lines = []
     for name, samples in by_name.items():
-        lines += [f"# HELP {name} {HELP[name]}", f"# TYPE {name} {samples[0].kind}"]
+        lines += [f"# HELP {name} {meanings[name]}", f"# TYPE {name} {samples[0].kind}"]
         lines += [f"{name}{_labels(sample.labels)} {float(sample.value):.15g}" for sample in samples]
     return "".join(line + "\n" for line in lines).encode()
 

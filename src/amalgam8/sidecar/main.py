@@ -34,6 +34,10 @@ def make_proxy(settings: Settings, folder: Path) -> Proxy:
             binary=binary,
             own_service=settings.own_service,
             access_log=settings.access_log_file(),
+            ca_cert_file=settings.proxy_ca_cert_file,
+            tls_verify=not settings.proxy_tls_skip_verify,
+            tcp_proxies=settings.tcp_proxies,
+            access_log_size=settings.access_log_size * 1024 * 1024,
         )
     from amalgam8.sidecar.envoy.adapter import Envoy
 

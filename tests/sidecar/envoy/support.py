@@ -24,6 +24,8 @@ from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
 from tests.conftest import free_port
 
 LIMIT = 10.0
+STALLED = 0.3
+"""Seconds without room for more after which nobody seems to read."""
 
 
 class Call(msgspec.Struct):
@@ -64,6 +66,8 @@ class Backend:
         self.status = 0
         self.last: Call | None = None
         self.gate: asyncio.Event | None = None
+        self.stalled = False
+        self._leaving = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
@@ -78,6 +82,12 @@ class Backend:
                 writer.close()
             await self._server.wait_closed()
             self._server = None
+
+    def leave(self) -> None:
+        """Take no more connections, and end each one with the next answer."""
+        assert self._server is not None
+        self._server.close()
+        self._leaving = True
 
     def peer(self, *tags: str, host: str = "127.0.0.1", tls: bool = False) -> Peer:
         address = Address(host, self.port, tls)
@@ -119,24 +129,30 @@ class Backend:
         if word == "broken":
             return False
         if word.startswith("bytes-"):
-            await _send_bytes(writer, int(word[6:]))
+            await self._send_bytes(writer, int(word[6:]))
             return True
         status = int(word[7:]) if word.startswith("status-") else self.status or 200
         self.last = Call(self.name, method, path, headers, size)
         body = msgspec.json.encode(self.last)
         extra = "x-a8-reason: forged\r\nx-envoy-own: kept\r\nserver: backend\r\n" if status != 200 else ""
+        extra += "connection: close\r\n" if self._leaving else ""
         head = f"HTTP/1.1 {status} OK\r\n{extra}content-length: {len(body)}\r\n\r\n".encode()
         writer.write(head + (b"" if method == "HEAD" else body))
-        return True
+        return not self._leaving
 
-
-async def _send_bytes(writer: asyncio.StreamWriter, size: int) -> None:
-    writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n".encode())
-    chunk = b"x" * 65536
-    while size:
-        writer.write(chunk[:size])
-        size -= min(size, len(chunk))
-        await writer.drain()
+    async def _send_bytes(self, writer: asyncio.StreamWriter, size: int) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n".encode())
+        chunk = b"x" * 65536
+        while size:
+            writer.write(chunk[:size])
+            size -= min(size, len(chunk))
+            try:
+                async with asyncio.timeout(STALLED):
+                    await writer.drain()
+            except TimeoutError:
+                self.stalled = True
+                await writer.drain()
+        self.stalled = False
 
 
 async def _body_size(reader: asyncio.StreamReader, headers: dict[str, str]) -> int:

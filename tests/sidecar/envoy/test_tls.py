@@ -1,26 +1,12 @@
 """https endpoints through a real Envoy: verified, and never spoken to in plain text."""
 
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import trustme
 
-from amalgam8.sidecar.envoy.tls import Trust, trust
+from tests.sidecar.authority import Authority
 from tests.sidecar.envoy.support import Backend, Client, Mesh, backends, running, simple
-
-
-class Authority:
-    def __init__(self, folder: Path) -> None:
-        self._authority = trustme.CA()
-        self.file = folder / "authority.pem"
-        self._authority.cert_pem.write_to_path(str(self.file))
-
-    def context(self, *names: str) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._authority.issue_cert(*names).configure_cert(context)
-        return context
 
 
 @pytest.fixture
@@ -89,9 +75,3 @@ async def test_verification_can_be_skipped(tmp_path: Path, authority: Authority)
         await mesh.follow(simple("svc", other.peer(tls=True)))
         assert (await mesh.ask("/svc/")).call.name == "other"
     await other.stop()
-
-
-def test_the_file_of_the_settings_comes_first(tmp_path: Path) -> None:
-    assert trust(tmp_path / "mine.pem", True) == Trust(str(tmp_path / "mine.pem"))
-    assert not Trust().usable
-    assert Trust(verify=False).usable

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,16 +11,17 @@ from typing import Any
 
 import msgspec
 
-from amalgam8.model.caller import caller
+from amalgam8.model.caller import Caller, caller
 from amalgam8.model.instance import Address
 from amalgam8.model.report import PlanStamp
 from amalgam8.routing.plan import FaultEntry
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.nginx.adapter import Nginx
 from amalgam8.sidecar.proxy import Confirmed, Desired, Stamp
-from tests.conftest import free_port
+from tests.conftest import eventually, free_port
 
 LIMIT = 10.0
+SHOP = caller("shop")
 
 
 class Call(msgspec.Struct):
@@ -57,12 +59,13 @@ class Backend:
         self.port = 0
         self.calls = 0
         self.connections = 0
+        self.last: Call | None = None
         self.gate: asyncio.Event | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20)
+    async def start(self, port: int = 0, context: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20, ssl=context)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -73,8 +76,9 @@ class Backend:
             await self._server.wait_closed()
             self._server = None
 
-    def peer(self, *tags: str, host: str = "127.0.0.1") -> Peer:
-        return Peer(self.name, Address(host, self.port), tuple(sorted(tags)))
+    def peer(self, *tags: str, host: str = "127.0.0.1", tls: bool = False) -> Peer:
+        address = Address(host, self.port, tls)
+        return Peer(self.name, address, tuple(sorted(tags)), () if address.is_ip else ("127.0.0.1",))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
@@ -117,7 +121,8 @@ class Backend:
             await _send_bytes(writer, int(word[6:]))
             return True
         status = int(word[7:]) if word.startswith("status-") else 200
-        body = msgspec.json.encode(Call(self.name, method, path, headers, size))
+        self.last = Call(self.name, method, path, headers, size)
+        body = msgspec.json.encode(self.last)
         extra = "x-a8-reason: forged\r\nserver: backend\r\nx-accel-redirect: /x\r\n" if status != 200 else ""
         head = f"HTTP/1.1 {status} OK\r\n{extra}content-length: {len(body)}\r\n\r\n".encode()
         writer.write(head + (b"" if method == "HEAD" else body))
@@ -234,15 +239,16 @@ class Mesh:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, port: int | None = None, **more: Any) -> AsyncIterator[Mesh]:
+async def running(
+    folder: Path, port: int | None = None, own_service: Caller = SHOP, **more: Any
+) -> AsyncIterator[Mesh]:
     """An nginx that listens, until left."""
     port = port or free_port()
-    nginx = Nginx(
-        state_dir=folder, listen_host="127.0.0.1", http_port=port, own_service=caller("shop"), **more
-    )
+    nginx = Nginx(state_dir=folder, listen_host="127.0.0.1", http_port=port, own_service=own_service, **more)
     task = asyncio.create_task(nginx.run())
     try:
         await until_listening(port, task)
+        await eventually(nginx.metrics, within=LIMIT)  # its other sockets come a moment later
         yield Mesh(nginx, port)
     finally:
         task.cancel()
@@ -268,6 +274,12 @@ async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         await asyncio.sleep(0.01)
+
+
+def workers(mesh: Mesh) -> list[int]:
+    """The processes that answer calls now."""
+    pid = mesh.nginx.pid
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @contextlib.asynccontextmanager

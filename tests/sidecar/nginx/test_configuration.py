@@ -1,14 +1,15 @@
 """The fixed configuration says what it must; that nginx takes it is shown by every other test."""
 
 from pathlib import Path
+from typing import Any
 
 from amalgam8.model.caller import caller
 from amalgam8.sidecar.nginx.configuration import Places, configuration, lua_folder
 
 
-def text(**more: Path) -> str:
+def text(**more: Any) -> str:
     places = Places(Path("/state"), Path("/sockets"), (Path("/m/lua.so"),))
-    return configuration(places, "::1", 6379, caller('sh"op', ["v1"]), 2, **more)
+    return configuration(places, "::1", 6379, caller('sh"op', ["v1"]), 2, "0123456789abcdef0123", **more)
 
 
 def test_it_listens_where_it_is_told_and_controls_by_sockets() -> None:
@@ -19,9 +20,23 @@ def test_it_listens_where_it_is_told_and_controls_by_sockets() -> None:
     assert 'apply.own = "sh\\"op"' in found
 
 
+def test_names_are_never_taken_for_variables() -> None:
+    places = Places(Path("/state"), Path("/sockets"))
+    found = configuration(places, "::1", 6379, caller("sh$op", ["v$1"]), 2, "0" * 20)
+    assert 'geo $a8_src { default "sh$op:v$1"; }' in found
+    assert found.count("sh$op") == 2
+
+
+def test_ids_of_calls_begin_with_the_runs_digits() -> None:
+    found = text()
+    assert '"" 01234567-89ab-4cde-af01-$a8_number;' in found
+    assert '"" 00-0123456789abcdef0123$a8_number-0123$a8_number-01;' in found
+
+
 def test_records_are_written_where_asked_or_not_at_all() -> None:
-    assert "access_log /" not in text()
-    assert text(record=Path("/log/a")).count("access_log /log/a") == 3
+    assert text().count("access_log /") == text().count("access_log /state/traced.log ")
+    server = text(record=Path("/log/a")).partition("listen [::1]")[2].partition("listen")[0]
+    assert server.count("access_log /log/a ") == 3
 
 
 def test_the_lua_modules_come_with_the_package() -> None:

@@ -1,30 +1,17 @@
-"""Finding nginx and what it needs; one line says which package is missing."""
+"""Finding nginx, and where it is to listen."""
 
 from pathlib import Path
 
 import pytest
 
 from amalgam8.model.errors import InvalidSetting
-from amalgam8.sidecar.nginx.process import find_binary, find_modules, listen_address, missing_package
+from amalgam8.sidecar.nginx.process import find_binary, listen_address
 
 
-async def test_the_machines_nginx_is_found_with_its_modules() -> None:
-    modules = await find_modules(find_binary(None))
-    assert all(module.is_file() for module in modules)
-
-
-async def test_a_missing_module_names_its_package(tmp_path: Path) -> None:
-    fake = tmp_path / "nginx"
-    fake.write_text(f'#!/bin/sh\necho "configure arguments: --modules-path={tmp_path}"\n')
-    fake.chmod(0o755)
-    (tmp_path / "ndk_http_module.so").touch()
-    with pytest.raises(InvalidSetting, match="apt install libnginx-mod-http-lua"):
-        await find_modules(fake)
-
-
-def test_a_missing_lua_module_names_its_package() -> None:
-    assert missing_package("[error] init_by_lua error: module 'cjson.safe' not found:") == "lua-cjson"
-    assert missing_package("something else") is None
+def test_a_binary_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert find_binary(None).name == "nginx"
+    with pytest.raises(InvalidSetting, match="is no executable file; allowed is the path of an nginx"):
+        find_binary(str(tmp_path / "nginx"))
 
 
 def test_addresses() -> None:

@@ -1,27 +1,138 @@
-"""Records of traced calls are read back from the file that nginx writes."""
+"""nginx's records: their members, rotation by size, and those of traced calls."""
 
+import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
-from amalgam8.routing.plan import PlanTrace, TraceEntry
-from amalgam8.sidecar.nginx.records import traced
+import pytest
+
+from amalgam8.model.caller import caller
+from amalgam8.routing.plan import AccessEntry, FaultEntry, PlanAbort, PlanTrace, TraceEntry
+from amalgam8.sidecar.nginx.records import KEPT
 from tests.conftest import eventually
-from tests.sidecar.nginx.support import backends, running, simple
+from tests.sidecar.nginx.support import Backend, Mesh, backends, running, simple
+
+TRACED = TraceEntry(rule="t", traces=(PlanTrace("recipe", "7"),))
 
 
-async def test_traced_calls_alone(tmp_path: Path) -> None:
-    entry = TraceEntry(rule="t", traces=(PlanTrace("recipe", "7"),))
+async def records(file: Path, count: int) -> list[dict[str, Any]]:
+    """So many records, once they are written."""
+
+    async def written() -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+        return found if len(found) >= count else []
+
+    return await eventually(written)
+
+
+async def test_a_record_has_all_members(tmp_path: Path) -> None:
     async with running(tmp_path, access_log=tmp_path / "a.log") as mesh, backends("one") as (one,):
-        await mesh.follow(simple("plain", one.peer()), simple("traced", one.peer(), traces=(entry,)))
+        await mesh.follow(simple("reviews", one.peer("v1"), piece={"retries": 2}), simple("empty"))
+        headers = (("user-agent", "me"), ("x-forwarded-for", "10.0.0.1"), ("x-request-id", "id-1"))
+        await mesh.ask("/reviews/x?y=1", *headers)
+        await mesh.ask("/reviews/status-503")
+        await mesh.ask("/empty/x")
+        good, failed, empty = await records(tmp_path / "a.log", 3)
+        start, took, spent = (
+            good.pop(name) for name in ("start_time", "request_time", "upstream_response_time")
+        )
+        assert "T" in start
+        assert took >= 0
+        assert int(spent) >= 0
+        assert (good.pop("bytes_received") > 0, good.pop("bytes_sent") > 0) == (True, True)
+        assert good == {
+            "status": "200",
+            "src": "shop",
+            "dst": "reviews:v1",
+            "message": "GET /reviews/x?y=1 200",
+            "module": "NGINX",
+            "method": "GET",
+            "path": "/reviews/x?y=1",
+            "protocol": "HTTP/1.1",
+            "response_flags": "-",
+            "x_forwarded": "10.0.0.1",
+            "user_agent": "me",
+            "request_id": "id-1",
+            "auth": "mesh",
+            "upstream_host": f"127.0.0.1:{one.port}",
+            "attempts": 1,
+            "fault": False,
+            "rules": [],
+        }
+        assert (failed["attempts"], failed["status"]) == (3, "503")
+        assert (empty["attempts"], empty["dst"], empty["response_flags"]) == (0, "empty", "UH")
+        assert empty["upstream_response_time"] == "-"
+
+
+@pytest.mark.parametrize(
+    ("service", "path", "flag"),
+    [
+        ({"faults": (FaultEntry(rule="f", aborts=(PlanAbort(503),)),)}, "/reviews/x", "FI"),
+        ({"access": (AccessEntry(rule="no", verdict="deny"),)}, "/reviews/x", "-"),
+        ({}, "/nobody/x", "NR"),
+        ({}, "/reviews/broken", "UC"),
+        ({"piece": {"timeout": 0.1}}, "/reviews/trickle-headers", "UT"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_flags_say_what_went_wrong(
+    tmp_path: Path, service: dict[str, Any], path: str, flag: str
+) -> None:
+    async with running(tmp_path, access_log=tmp_path / "a.log") as mesh, backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer(), **service))
+        if flag == "UT":
+            await _never(mesh, one, path)
+        else:
+            await mesh.ask(path)
+        (record,) = await records(tmp_path / "a.log", 1)
+        assert record["response_flags"] == flag
+
+
+async def _never(mesh: Mesh, one: Backend, path: str) -> None:
+    one.gate = asyncio.Event()
+    await mesh.ask(path)
+    one.gate.set()
+
+
+async def test_the_file_is_put_aside_when_it_has_grown_and_nothing_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    async with running(tmp_path, access_log=file, access_log_size=4000) as mesh, backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+        files = [file, *(file.with_name(f"a.log.{number}") for number in range(1, KEPT + 1))]
+        for turn in range(1, KEPT + 1):
+            for _ in range(10):
+                await mesh.ask("/reviews/x")
+
+            async def put_aside(turn: int = turn) -> bool:
+                lines = [line for each in files if each.exists() for line in each.read_text().splitlines()]
+                assert all(json.loads(line)["status"] == "200" for line in lines)
+                return files[turn].exists() and len(lines) == 10 * turn
+
+            await eventually(put_aside)
+
+
+@pytest.mark.parametrize("log", ["a.log", None])
+async def test_traced_calls_are_read_back_with_an_access_log_or_without(
+    tmp_path: Path, log: str | None
+) -> None:
+    file = tmp_path / log if log else None
+    async with running(tmp_path, access_log=file) as mesh, backends("one") as (one,):
+        await mesh.follow(simple("plain", one.peer()), simple("traced", one.peer(), traces=(TRACED,)))
         await mesh.ask("/plain/x")
         await mesh.ask("/traced/x", ("user-agent", 'a"b\\'))
 
-        async def written() -> bool:
-            return bool(mesh.nginx.traces())
+        async def written() -> list[dict[str, Any]]:
+            return mesh.nginx.traces()
 
-        await eventually(written)
-        (record,) = mesh.nginx.traces()
+        (record,) = await eventually(written)
         assert (record["recipe"], record["rules"], record["user_agent"]) == ("7", ["t"], 'a"b\\')
+        assert (tmp_path / "a.log").exists() == bool(log)
 
 
-def test_no_file_no_traces(tmp_path: Path) -> None:
-    assert traced(tmp_path / "none") == []
+async def test_the_caller_stands_in_records_as_it_is_called(tmp_path: Path) -> None:
+    own = caller('sh$op"{}', ["v$1"])
+    async with running(tmp_path, own_service=own, access_log=tmp_path / "a.log") as mesh:
+        await mesh.ask("/nobody/x")
+        (record,) = await records(tmp_path / "a.log", 1)
+        assert record["src"] == 'sh$op"{}:v$1'

@@ -29,10 +29,10 @@ async def told(mesh: Mesh, shares: dict[str, float]) -> None:
 
 
 async def follows(mesh: Mesh, shares: dict[str, float]) -> bool:
-    assert mesh.nginx._control is not None
-    _, body = await exchange(mesh.nginx._control, "GET", "/figures")
-    lines = body.decode().splitlines()
-    return all(f"share {name} {share:g}" in lines for name, share in shares.items())
+    assert mesh.nginx._places is not None
+    _, body = await exchange(mesh.nginx._places.control, "GET", "/figures")
+    figures = [json.loads(line) for line in body.splitlines()]
+    return all([["share", name], share] in figures for name, share in shares.items())
 
 
 async def test_a_share_of_a_budget(mesh: Mesh) -> None:

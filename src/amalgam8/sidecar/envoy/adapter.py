@@ -30,10 +30,10 @@ from amalgam8.sidecar.envoy.rows import branch
 from amalgam8.sidecar.envoy.server import Stream, serving
 from amalgam8.sidecar.envoy.slices import write as write_slices
 from amalgam8.sidecar.envoy.tcp import TcpFilters, listener_name, stats, tcp_listeners
-from amalgam8.sidecar.envoy.tls import trust
 from amalgam8.sidecar.envoy.trial import WORDS_LIMIT, Trial
 from amalgam8.sidecar.proxy import Confirmed, Demand, Desired, Stamp
 from amalgam8.sidecar.tcp import TcpProxy
+from amalgam8.sidecar.trust import trust
 
 _SOCKET_PATH_LIMIT = 100
 """A unix socket's path holds at most 107 bytes."""

@@ -19,14 +19,8 @@ from amalgam8.routing.resolve import Peer, Target
 from amalgam8.sidecar.envoy.listener import ADS, BUFFER_BYTES
 from amalgam8.sidecar.envoy.messages import NAMESPACE, Resource, member, packed, resource, serialized
 from amalgam8.sidecar.envoy.speech import both
-from amalgam8.sidecar.envoy.tls import (
-    MATCH,
-    NO_AUTHORITIES,
-    TOO_MANY,
-    Trust,
-    socket_matches,
-    tls_hosts,
-)
+from amalgam8.sidecar.envoy.tls import MATCH, TOO_MANY, socket_matches, tls_hosts
+from amalgam8.sidecar.trust import NO_AUTHORITIES, NO_TRUST, Trust
 
 CONNECT_TIMEOUT = timedelta(seconds=1)
 UPSTREAM_IDLE = timedelta(seconds=4)
@@ -44,7 +38,6 @@ FIVE_IN_A_ROW = 5
 
 TEMPLATES_LIMIT = 256
 
-NO_TRUST = Trust()
 _HTTP = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _OFF = {"value": 0}
 

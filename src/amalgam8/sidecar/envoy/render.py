@@ -10,14 +10,15 @@ import msgspec
 
 from amalgam8.routing.resolve import Peer, Routing, ServiceRouting, Target
 from amalgam8.sidecar.envoy.ads import LINGER, State
-from amalgam8.sidecar.envoy.clusters import NO_TRUST, Clusters, endpoints
+from amalgam8.sidecar.envoy.clusters import Clusters, endpoints
 from amalgam8.sidecar.envoy.faults import Unrenderable
 from amalgam8.sidecar.envoy.messages import CLUSTER, MAIN, SECOND, Resource
 from amalgam8.sidecar.envoy.routes import routes, second_routes, waiting_routes
 from amalgam8.sidecar.envoy.rows import Branch, branch
 from amalgam8.sidecar.envoy.speech import HTTP2, both, target_name
 from amalgam8.sidecar.envoy.tcp import TcpFilters
-from amalgam8.sidecar.envoy.tls import Trust, tls_hosts
+from amalgam8.sidecar.envoy.tls import tls_hosts
+from amalgam8.sidecar.trust import NO_TRUST, Trust
 
 RenderService = Callable[[ServiceRouting], Branch]
 

@@ -5,18 +5,15 @@ service's other instances are; so a cluster has one way to connect for each such
 the same service stay plain.
 """
 
-import os
-import ssl
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import msgspec
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from amalgam8.routing.resolve import Peer
 from amalgam8.sidecar.envoy.messages import packed
+from amalgam8.sidecar.trust import Trust
 
 MATCH = "envoy.transport_socket_match"
 """Where an endpoint's metadata says how it is connected to; Envoy's own name."""
@@ -24,30 +21,7 @@ MATCH = "envoy.transport_socket_match"
 HOSTS_LIMIT = 256
 """Different hosts with TLS in one target; instances on more get no calls."""
 
-_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-NO_AUTHORITIES = (
-    "no file of certificate authorities was found; set proxy_ca_cert_file; instance {} gets no calls"
-)
 TOO_MANY = f"more than {HOSTS_LIMIT} hosts with TLS in one version; instance {{}} gets no calls"
-
-
-class Trust(msgspec.Struct, frozen=True):
-    """Whom to believe: ``authorities`` is a PEM file; ``verify`` False: everybody."""
-
-    authorities: str = ""
-    verify: bool = True
-
-    @property
-    def usable(self) -> bool:
-        return bool(self.authorities) or not self.verify
-
-
-def trust(authorities: Path | None, verify: bool) -> Trust:
-    """``authorities`` None: the system's, if they are found."""
-    if authorities is not None:
-        return Trust(str(authorities), verify)
-    found = (ssl.get_default_verify_paths().cafile, os.environ.get("SSL_CERT_FILE"), *_BUNDLES)
-    return Trust(next((path for path in found if path and Path(path).is_file()), ""), verify)
 
 
 def tls_hosts(peers: Iterable[Peer]) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ retries on answers, a time limit, TLS, gRPC or copies goes on in a named locatio
 nginx knows these only as configuration. Refuses nothing; the paths are the caller's to make.
 """
 
-import itertools
 import os
 import pwd
 import resource
@@ -15,15 +14,20 @@ from pathlib import Path
 import msgspec
 
 from amalgam8.model.caller import Caller
-
-HEADER_BYTES = "32k"
-"""One header, or the request line, at most; four such buffers for all of them."""
+from amalgam8.sidecar.nginx.formats import formats, written
+from amalgam8.sidecar.nginx.tcp import streams
+from amalgam8.sidecar.nginx.upstreams import HEADER_BYTES, authorities, defaults, hop, locations, quoted
+from amalgam8.sidecar.tcp import TcpProxy
+from amalgam8.sidecar.trust import NO_TRUST, Trust
 
 DOCUMENT_BYTES = "32m"
 """The document at most."""
 
-CONNECTIONS = 10_000
-COPIES = 4
+CONNECTIONS = 4096
+"""Of one worker, to apps and instances together; half a kilobyte each, whether used or not."""
+
+KEPT_CONNECTIONS = 1024
+"""Connections to instances that one worker keeps open while nobody needs them."""
 
 
 class Places(msgspec.Struct, frozen=True):
@@ -32,8 +36,8 @@ class Places(msgspec.Struct, frozen=True):
     folder: Path
     sockets: Path
     modules: tuple[Path, ...] = ()
-    authorities: Path | None = None
-    """Certificates of those who may vouch for https instances."""
+    believed: Trust = NO_TRUST
+    """Who may vouch for https instances."""
 
     @property
     def control(self) -> Path:
@@ -43,6 +47,23 @@ class Places(msgspec.Struct, frozen=True):
     def hop(self) -> Path:
         return self.sockets / "hop.sock"
 
+    @property
+    def tcp(self) -> Path:
+        return self.sockets / "tcp.sock"
+
+    @property
+    def odd(self) -> Path:
+        return self.sockets / "odd.sock"
+
+    @property
+    def all_sockets(self) -> tuple[Path, ...]:
+        return self.control, self.hop, self.odd, self.tcp
+
+    @property
+    def traced(self) -> Path:
+        """Records of traced calls, once more and alone."""
+        return self.folder / "traced.log"
+
 
 def lua_folder() -> Path:
     """Where the Lua modules of this package are."""
@@ -50,39 +71,53 @@ def lua_folder() -> Path:
 
 
 def configuration(
-    places: Places, host: str, port: int, caller: Caller, workers: int, record: Path | None = None
+    places: Places,
+    host: str,
+    port: int,
+    caller: Caller,
+    workers: int,
+    run: str,
+    record: Path | None = None,
+    tcp_proxies: tuple[TcpProxy, ...] = (),
 ) -> str:
-    """The text of nginx.conf. ``record``: the file of the access records, None for none."""
+    """The text of nginx.conf.
+
+    ``run``: 20 hexadecimal digits that no other start of any nginx has; the ids of its calls begin with them.
+    ``record``: the file of the access records, None for none.
+    """
     listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     loads = "".join(f"load_module {module};\n" for module in places.modules)
     folder = places.folder
     return f"""\
 {loads}daemon off;
+pcre_jit on;
 worker_processes {workers};
 worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[1]};
 {_user()}pid {folder}/nginx.pid;
 error_log stderr warn;
-events {{ worker_connections {CONNECTIONS * 2}; }}
+events {{ worker_connections {CONNECTIONS}; }}
+{streams(host, tcp_proxies, places.tcp, record, str(caller))}\
 http {{
     lua_package_path "{lua_folder()}/?.lua;;";
     lua_shared_dict a8_documents 64m;
     lua_shared_dict a8_state 4m;
     lua_shared_dict a8_limits 8m;
     lua_shared_dict a8_slices 1m;
-    lua_shared_dict a8_figures 1m;
+    lua_shared_dict a8_figures 16m;
     lua_regex_match_limit 100000;
     lua_max_pending_timers 64;
     init_by_lua_block {{
         require "resty.core"
         require("ngx.re").opt("jit_stack_size", 1048576)
-        local apply, attempt = require "a8.apply", require "a8.attempt"
-        apply.own = {_quoted(caller.service)}
+        local apply, attempt, odd = require "a8.apply", require "a8.attempt", require "a8.odd"
+        apply.own = {quoted(caller.service)}
         attempt.hop = "unix:{places.hop}"
+        odd.socket = "unix:{places.odd}"
         require "a8.route"
         require "a8.log"
         require "a8.post"
     }}
-    init_worker_by_lua_block {{ require("a8.apply").start(require("a8.log").tick) }}
+    init_worker_by_lua_block {{ require("a8.apply").start() }}
     client_body_temp_path {folder}/temporary;
     proxy_temp_path {folder}/temporary;
     fastcgi_temp_path {folder}/temporary;
@@ -103,27 +138,29 @@ http {{
     underscores_in_headers on;
     ignore_invalid_headers off;
     merge_slashes off;
-{_formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
+    uninitialized_variable_warn off;
+    geo $a8_src {{ default {quoted(str(caller))}; }}  # as it is: nothing in it is a variable
+{authorities(places.believed)}{formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
-    map $request_id $a8_uuid {{
-        "~^(?<a8_1>.{{8}})(?<a8_2>.{{4}})(?<a8_3>.{{4}})(?<a8_4>.{{4}})(?<a8_5>.{{12}})$"
-            $a8_1-$a8_2-$a8_3-$a8_4-$a8_5;
+    map $http_x_request_id $a8_request_id {{ "" {_uuid(run)}$a8_number; default $http_x_request_id; }}
+    map $http_traceparent $a8_traceparent {{
+        "" 00-{run}$a8_number-{run[:4]}$a8_number-01;
+        default $http_traceparent;
     }}
-    map $a8_fired $a8_fault {{ "" false; default $a8_fired; }}
-    map $http_x_request_id $a8_request_id {{ "" $a8_uuid; default $http_x_request_id; }}
-    map $request_id $a8_span {{ default ""; "~^(?<a8_span_part>.{{16}})" $a8_span_part; }}
-    map $http_traceparent $a8_traceparent {{ "" "00-$request_id-$a8_span-01"; default $http_traceparent; }}
     upstream a8 {{
         server 0.0.0.1;
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
+        balancer_keepalive {KEPT_CONNECTIONS};
     }}
     upstream a8_grpc {{
         server 0.0.0.1;
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
+        balancer_keepalive {KEPT_CONNECTIONS};
     }}
-{_main_server(listen, places, record, str(caller))}
-{_hop_server(places)}
+{_main_server(f"{listen} backlog=4096", places, record, "")}
+{_main_server(f"unix:{places.odd}", places, record, "_odd")}
+{hop(str(places.hop))}
     server {{
         listen unix:{places.control};
         client_max_body_size {DOCUMENT_BYTES};
@@ -136,7 +173,7 @@ http {{
             if ($request_method != POST) {{ return 405; }}
             content_by_lua_block {{ require("a8.limit").share() }}
         }}
-        location = /figures {{ content_by_lua_block {{ require("a8.log").show() }} }}
+        location = /figures {{ content_by_lua_block {{ require("a8.figures").show() }} }}
         location = /connections {{ stub_status; }}
         location / {{ return 404; }}
     }}
@@ -144,193 +181,50 @@ http {{
 """
 
 
-_TIMES = (
-    '"status":"$status","start_time":"$time_iso8601","request_time":$a8_ms,"src":"$a8_src","dst":"$a8_dst",',
-    '"module":"NGINX","method":"$request_method","protocol":"$server_protocol","fault":$a8_fault,',
-    '"upstream_host":"$upstream_addr","bytes_received":$request_length,"bytes_sent":$body_bytes_sent,',
-)
-"""What nginx alone knows at the end of a call, and nobody but nginx can have put in."""
-
-_WORDS = (
-    '"path":"$request_uri","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
-    '"request_id":"$a8_request_id","auth":"$http_host",',
-    '"message":"$request_method $request_uri $status",',
+_VARIABLES = (
+    *("path", "number", "dst", "rule", "more", "traced", "fired", "flags", "tries", "asked"),
+    *("copies", "hop", "sni"),
 )
 
 
-def _formats() -> str:
-    """Formats of the access record: without a rule, with the route's alone, and with what Lua wrote."""
-    plain, ruled = ('"rules":[]}',), ('"rules":["$a8_rule"]}',)
-    formats = (
-        ("a8_plain", "json", ("{", *_TIMES, *_WORDS, *plain)),
-        ("a8_ruled", "json", ("{", *_TIMES, *_WORDS, *ruled)),
-        ("a8_more", "none", ("{", *_TIMES, "$a8_more}")),
-    )
-    found = ""
-    for name, escape, pieces in formats:
-        quoted = " ".join(f"'{piece}'" for piece in pieces)
-        found += f"    log_format {name} escape={escape} {quoted};\n"
-    return found
-
-
-_VARIABLES = ("path", "dst", "rule", "more", "fired", "hop", "sni")
-
-
-def _main_server(listen: str, places: Places, record: Path | None, source: str) -> str:
-    sets = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
-    sets += "".join(f'            set $a8_copy{i} "";\n' for i in range(1, COPIES + 1))
-    named = "".join(
-        _named(*flags) for flags in itertools.product(("", "_grpc", "_retry"), ("", "_tls"), ("", "_copy"))
-    )
-    copies = "".join(_copy(i) for i in range(1, COPIES + 1))
-    written = "".join(
-        f"        access_log {record} a8_{name} buffer=64k flush=1s if=$a8_{variable};\n"
-        for name, variable in (("plain", "plain"), ("ruled", "rule"), ("more", "more"))
-        if record
-    )
+def _main_server(listen: str, places: Places, record: Path | None, ending: str) -> str:
+    declared = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
     return f"""\
-    map $request_time $a8_ms {{
-        "~^0\\.0*(?<a8_part>\\d+)$" $a8_part;
-        "~^(?<a8_s>\\d+)\\.(?<a8_p>\\d+)$" $a8_s$a8_p;
-    }}
     server {{
-        listen {listen} backlog=4096;
+        listen {listen};
         http2 on;
-{written}        set $a8_src {_quoted(source)};
+{written(record, places.traced, ending)}        set $a8_start $time_iso8601;
+        error_page 400 = /.a8/odd;
         error_page 500 502 503 504 = @a8_failed;
         log_by_lua_block {{ require("a8.log").handle() }}
-        proxy_http_version 1.1;
-        proxy_buffering off;
-        proxy_request_buffering off;
-        proxy_buffer_size {HEADER_BYTES};
-        proxy_buffers 8 {HEADER_BYTES};
-        proxy_busy_buffers_size 64k;
-        proxy_redirect off;
-        proxy_connect_timeout 1s;
-        proxy_read_timeout 15s;
-        proxy_send_timeout 15s;
-        proxy_next_upstream error timeout;
-        proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering
-            X-Accel-Charset Cache-Control Expires Set-Cookie Vary;
-        proxy_pass_header Server;
-        proxy_pass_header Date;
-        proxy_pass_header X-Accel-Redirect;
-        proxy_pass_header X-Accel-Expires;
-        proxy_hide_header x-a8-reason;
-        proxy_set_header Host $a8_host;
-        proxy_set_header Connection $a8_connection;
-        proxy_set_header Upgrade $a8_upgrade;
-        proxy_set_header x-request-id $a8_request_id;
-        proxy_set_header traceparent $a8_traceparent;
-        proxy_set_header x-a8-hop $a8_hop;
-{_tls(places, "proxy")}{_grpc(places)}
+{defaults()}\
         location / {{
-{sets}            set $a8_host $http_host;
+            set $a8_host $http_host;
             rewrite_by_lua_block {{ require("a8.route").handle() }}
             proxy_pass http://a8$a8_path;
+        }}
+        location = /.a8/odd {{
+            internal;
+            access_log off;
+            log_by_lua_block {{ }}
+            content_by_lua_block {{ require("a8.odd").handle() }}
+        }}
+        location @a8_bad {{ return 400; }}
+        location = /.a8/variables {{  # set by Lua, and declared where no call comes by
+            internal;
+{declared}            return 404;
         }}
         location @a8_failed {{
             content_by_lua_block {{ require("a8.attempt").failed() }}
         }}
-{named}{copies}    }}"""
+{locations()}    }}"""
 
 
-def _named(kind: str, tls: str, copy: str) -> str:
-    scheme = {"": "http", "_tls": "https"}[tls]
-    grpc = {"": "grpc", "_tls": "grpcs"}[tls]
-    goes = f"grpc_pass {grpc}://a8_grpc;" if kind == "_grpc" else f"proxy_pass {scheme}://a8$a8_path;"
-    retry = (
-        "            proxy_next_upstream error timeout http_500 http_502 http_503 http_504;\n"
-        "            proxy_request_buffering on;\n"
-        if kind == "_retry"
-        else ""
-    )
-    mirrors = "".join(f"            mirror /.a8/copy/{i};\n" for i in range(1, COPIES + 1)) if copy else ""
-    rewrite = "            rewrite ^ $a8_path break;\n" if kind == "_grpc" else ""
-    return f"""\
-        location @a8{kind}{tls}{copy} {{
-{retry}{mirrors}{rewrite}            body_filter_by_lua_block {{ return require("a8.deadline").check() }}
-            {goes}
-        }}
-"""
-
-
-def _copy(number: int) -> str:
-    return f"""\
-        location = /.a8/copy/{number} {{
-            internal;
-            error_page 599 /;  # whatever becomes of a copy stays with it
-            if ($a8_copy{number} = "") {{ return 204; }}
-            proxy_pass http://$a8_copy{number}$a8_path;
-        }}
-"""
-
-
-def _grpc(places: Places) -> str:
-    return f"""\
-        grpc_connect_timeout 1s;
-        grpc_read_timeout 1h;
-        grpc_send_timeout 1h;
-        grpc_buffer_size {HEADER_BYTES};
-        grpc_next_upstream error timeout;
-        grpc_set_header Host $a8_host;
-        grpc_set_header x-request-id $a8_request_id;
-        grpc_set_header traceparent $a8_traceparent;
-        grpc_set_header x-a8-hop $a8_hop;
-        grpc_pass_header Server;
-        grpc_pass_header Date;
-        grpc_hide_header x-a8-reason;
-        grpc_ignore_headers X-Accel-Redirect X-Accel-Charset;
-{_tls(places, "grpc")}"""
-
-
-def _tls(places: Places, module: str) -> str:
-    lines = [f"{module}_ssl_server_name on;", f"{module}_ssl_name $a8_sni;"]
-    if places.authorities:
-        lines += [
-            f"{module}_ssl_verify on;",
-            f"{module}_ssl_verify_depth 5;",
-            f"{module}_ssl_trusted_certificate {places.authorities};",
-        ]
-    return "".join(f"        {line}\n" for line in lines)
-
-
-def _hop_server(places: Places) -> str:
-    return f"""\
-    server {{
-        listen unix:{places.hop};
-        http2 on;
-        error_page 502 504 = @a8_close;
-        proxy_http_version 1.1;
-        proxy_buffering off;
-        proxy_request_buffering off;
-        proxy_buffer_size {HEADER_BYTES};
-        proxy_buffers 8 {HEADER_BYTES};
-        proxy_busy_buffers_size 64k;
-        proxy_redirect off;
-        proxy_connect_timeout 1s;
-        proxy_read_timeout 1h;
-        proxy_ignore_headers X-Accel-Redirect X-Accel-Expires X-Accel-Limit-Rate X-Accel-Buffering
-            X-Accel-Charset Cache-Control Expires Set-Cookie Vary;
-        proxy_pass_header Server;
-        proxy_pass_header Date;
-        proxy_set_header Host $http_host;
-        proxy_set_header x-a8-hop "";
-{_tls(places, "proxy").replace("$a8_sni", "$host")}
-        location / {{
-            set $a8_to "";
-            rewrite_by_lua_block {{ require("a8.hop").handle() }}
-            proxy_pass $a8_to$request_uri;
-        }}
-        location @a8_close {{ return 444; }}
-    }}"""
+def _uuid(run: str) -> str:
+    """How a request id of this run begins: a UUID of version 4 but for its last 12 digits."""
+    return f"{run[:8]}-{run[8:12]}-4{run[12:15]}-a{run[15:18]}-"
 
 
 def _user() -> str:
     """Workers run as whoever started nginx; only root has to say so."""
     return f"user {pwd.getpwuid(0).pw_name} root;\n" if os.geteuid() == 0 else ""
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

@@ -1,7 +1,11 @@
 """nginx's figures under the project's names, the same as with the other proxy."""
 
 import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import msgspec
 
 from amalgam8.model.errors import Unreachable
 from amalgam8.sidecar.nginx.push import exchange
@@ -16,10 +20,24 @@ HELP = {
     "a8_proxy_uptime_seconds": ("gauge", "Age of the proxy process."),
     "a8_proxy_memory_bytes": ("gauge", "Memory in use by the proxy."),
     "a8_proxy_restarts_total": ("counter", "How often the proxy process was started again."),
+    "a8_proxy_requests_total": (
+        "counter",
+        "Calls by destination, version, class of status and reason of a refusal.",
+    ),
+    "a8_proxy_request_duration_seconds": ("histogram", "How long calls took."),
 }
 """Every figure: its kind and what it means."""
 
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+
+EDGES = (
+    *(0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000),
+    *(10000, 30000, 60000, 300000, 600000, 1800000, 3600000),
+)
+"""Milliseconds up to which each part of the histogram counts; ``figures.lua`` counts by the same."""
+
+_Sample = tuple[list[str | float], float]
+_Counted = list[_Sample]
 
 
 async def metrics(socket: Path, started: float, restarts: int, pid: int | None) -> bytes:
@@ -31,25 +49,81 @@ async def metrics(socket: Path, started: float, restarts: int, pid: int | None) 
     status, body = await exchange(socket, "GET", "/figures")
     if status != 200:
         raise Unreachable(f"the proxy answers {status} to a question for its figures")
-    pairs = (line.rpartition(" ") for line in body.decode().splitlines())
-    found = {name: float(value) for name, _, value in pairs}
+    try:
+        counted = [msgspec.json.decode(line, type=_Sample) for line in body.splitlines()]
+    except msgspec.MsgspecError as error:
+        raise Unreachable(f"the proxy's figures cannot be read: {error}") from error
     _, connections = await exchange(socket, "GET", "/connections")
-    values: dict[str, float] = {
-        "a8_proxy_calls_active": max(found.get("writing", 0) - 1, 0),
-        "a8_proxy_connections_total": float(connections.split()[7]),
-        "a8_proxy_connections_active": max(found.get("active", 0) - 1, 0),
+    words = connections.split()
+    values = {
+        "a8_proxy_calls_active": max(float(words[13]) - 1, 0),
+        "a8_proxy_connections_total": float(words[7]),
+        "a8_proxy_connections_active": max(float(words[2]) - 1, 0),
         "a8_proxy_uptime_seconds": round(time.monotonic() - started, 3),
         "a8_proxy_memory_bytes": _memory(pid),
         "a8_proxy_restarts_total": restarts,
     }
-    lines = []
-    for name, (kind, text) in HELP.items():
-        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-        if name in values:
-            lines.append(f"{name} {values[name]:.15g}")
-        else:
-            lines += [f'{name}{{status="{c}"}} {found.get(c, 0):.15g}' for c in CLASSES]
+    lines = [*_plain(values), *_classes(counted), *_requests(counted), *_durations(counted)]
     return ("\n".join(lines) + "\n").encode()
+
+
+def _plain(values: dict[str, float]) -> Iterator[str]:
+    for name, value in values.items():
+        yield from _help(name)
+        yield f"{name} {value:.15g}"
+
+
+def _help(name: str) -> Iterator[str]:
+    kind, text = HELP[name]
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
+
+
+def _classes(counted: _Counted) -> Iterator[str]:
+    found: Counter[str] = Counter()
+    for labels, count in counted:
+        if labels[0] == "calls":
+            found[str(labels[3])] += int(count)
+    yield from _help("a8_proxy_calls_total")
+    yield from (f'a8_proxy_calls_total{{status="{each}"}} {found[each]}' for each in CLASSES)
+
+
+def _requests(counted: _Counted) -> Iterator[str]:
+    yield from _help("a8_proxy_requests_total")
+    names = ("destination", "version", "status", "reason")
+    for labels, count in sorted(counted, key=str):
+        if labels[0] == "calls":
+            yield f"a8_proxy_requests_total{{{_labels(zip(names, labels[1:], strict=True))}}} {count:.15g}"
+
+
+def _durations(counted: _Counted) -> Iterator[str]:
+    name = "a8_proxy_request_duration_seconds"
+    yield from _help(name)
+    times: dict[tuple[str, str], dict[float, float]] = {}
+    sums: dict[tuple[str, str], float] = {}
+    for labels, count in counted:
+        kind, *whose = labels
+        if kind == "times":
+            times.setdefault((str(whose[0]), str(whose[1])), {})[float(whose[2])] = count
+        elif kind == "sum":
+            sums[str(whose[0]), str(whose[1])] = count / 1000
+    for (destination, version), found in sorted(times.items()):
+        labelled = (("destination", destination), ("version", version))
+        total = 0.0
+        for edge in (*EDGES, float("inf")):
+            total += found.get(edge, 0)
+            shown = "+Inf" if edge == float("inf") else f"{edge / 1000:g}"
+            yield f"{name}_bucket{{{_labels((*labelled, ('le', shown)))}}} {total:.15g}"
+        yield f"{name}_sum{{{_labels(labelled)}}} {sums.get((destination, version), 0):g}"
+        yield f"{name}_count{{{_labels(labelled)}}} {total:.15g}"
+
+
+def _labels(pairs: Iterable[tuple[str, object]]) -> str:
+    return ",".join(f'{name}="{_escaped(str(value))}"' for name, value in pairs)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _memory(master: int | None) -> float:

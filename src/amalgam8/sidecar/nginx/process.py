@@ -2,7 +2,7 @@
 
 The master runs in a session of its own and asks the kernel to end it, and so its workers, when the agent
 dies. A master that crashes is restarted at once; repeated crashes wait, at most BACKOFF_LONGEST. A worker
-that crashes is the master's to replace. Refuses to start without the binary or a module, by name.
+that crashes is the master's to replace. Refuses to start without the binary.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from amalgam8.model.errors import InvalidSetting
+from amalgam8.sidecar.nginx.modules import ALLOWED
 
 END_TIMEOUT = 1.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -29,12 +30,6 @@ BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 5.0
 LINE_LIMIT = 2000
 
-_MODULES = {
-    "ndk_http_module.so": "libnginx-mod-http-ndk",
-    "ngx_http_lua_module.so": "libnginx-mod-http-lua",
-}
-_LUA_PACKAGES = {"cjson": "lua-cjson", "resty.core": "lua-resty-core"}
-_ALLOWED = "allowed is the path of an nginx binary; without it, nginx is looked for in PATH and /usr/sbin"
 _LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -71,41 +66,12 @@ def find_binary(setting: str | None) -> Path:
     if setting:
         found = shutil.which(setting)
         if found is None:
-            raise InvalidSetting(f"proxy_binary: {setting} is no executable file; {_ALLOWED}")
+            raise InvalidSetting(f"proxy_binary: {setting} is no executable file; {ALLOWED}")
         return Path(found)
     found = shutil.which("nginx") or shutil.which("/usr/sbin/nginx") or shutil.which("openresty")
     if found is None:
-        raise InvalidSetting(f"proxy_binary: nginx is missing (Debian: apt install nginx); {_ALLOWED}")
+        raise InvalidSetting(f"proxy_binary: nginx is missing (Debian: apt install nginx); {ALLOWED}")
     return Path(found)
-
-
-async def find_modules(binary: Path) -> tuple[Path, ...]:
-    """The modules to load; none for a binary that has Lua built in.
-
-    Raises:
-        InvalidSetting: one is missing, with the package that has it; or the binary is no nginx.
-    """
-    process = await asyncio.create_subprocess_exec(
-        str(binary), "-V", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    said, _ = await process.communicate()
-    text = said.decode(errors="replace")
-    if "configure arguments" not in text:
-        raise InvalidSetting(f"proxy_binary: {binary} is no nginx; {_ALLOWED}")
-    if re.search(r"--add-module=\S*(ngx_lua|lua-nginx-module)", text):
-        return ()
-    found = re.search(r"--modules-path=(\S+)", text)
-    folder = Path(found[1] if found else "/usr/lib/nginx/modules")
-    for name, package in _MODULES.items():
-        if not (folder / name).exists():
-            raise InvalidSetting(f"proxy_adapter: {folder / name} is missing (Debian: apt install {package})")
-    return tuple(folder / name for name in _MODULES)
-
-
-def missing_package(words: str) -> str | None:
-    """The Debian package whose Lua module nginx did not find, by its words."""
-    found = re.search(r"module '([^']+)' not found", words)
-    return _LUA_PACKAGES.get(found[1].removesuffix(".safe")) if found else None
 
 
 def listen_address(host: str) -> str:
@@ -122,7 +88,7 @@ def listen_address(host: str) -> str:
         raise InvalidSetting(f"listen_host: {host!r}; allowed is an IP address or localhost") from None
 
 
-def check_port(host: str, port: int) -> None:
+def check_port(host: str, port: int, setting: str = "http_listener_port") -> None:
     """Refuse a port that cannot be had.
 
     Raises:
@@ -135,11 +101,11 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
             probe.listen(1)
     except OSError as error:
-        raise port_taken(host, port, os.strerror(error.errno or 0)) from error
+        raise port_taken(host, port, os.strerror(error.errno or 0), setting) from error
 
 
-def port_taken(host: str, port: int, reason: str) -> InvalidSetting:
-    return InvalidSetting(f"http_listener_port: port {port} on {host} is taken ({reason})")
+def port_taken(host: str, port: int, reason: str, setting: str = "http_listener_port") -> InvalidSetting:
+    return InvalidSetting(f"{setting}: port {port} on {host} is taken ({reason})")
 
 
 class Process:
@@ -166,6 +132,11 @@ class Process:
             backoff = 0.0 if steady else min(max(backoff * 2, BACKOFF_FIRST), BACKOFF_LONGEST)
             log.error("the proxy ended (%s); it is started again in %.1f s", _ending(code), backoff)
             await asyncio.sleep(backoff)
+
+    def reopen(self) -> None:
+        """Tell nginx to open its files anew, those of the records too."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGUSR1)
 
     async def _once(self) -> int:
         self._before()

@@ -1,54 +1,51 @@
 """render: one service's Routing as one line of JSON, from which nginx's workers build their tables.
 
-Pure; equal input gives equal bytes. ``REFUSALS`` is all that this proxy cannot do: a destination that asks
-for one of these is refused, never served otherwise. Host names come resolved, since the balancer of nginx
-takes addresses alone.
+Pure; equal input gives equal bytes. Host names come looked up, since the balancer of nginx takes addresses
+alone; an instance is one peer, whatever its name stands for. Refuses a pattern that cannot be said in
+nginx's own expressions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from amalgam8.model.instance import Address
 from amalgam8.routing.addressing import address
 from amalgam8.routing.condition import ALWAYS, Condition
 from amalgam8.routing.plan import Entry
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Target, mirror_target
+from amalgam8.sidecar.nginx.needle import needle
 from amalgam8.sidecar.nginx.patterns import test
-
-COPIES = 4
-"""Mirrors of one rule: nginx's configuration is fixed and has a place for each."""
-
-REFUSALS: dict[str, tuple[str, Callable[[ServiceRouting], bool]]] = {
-    "mirrors": (
-        f"more than {COPIES} mirror actions in one rule are not possible on nginx",
-        lambda service: any(len(entry.mirrors) > COPIES for entry in service.mirrors),
-    ),
-}
-"""What cannot be done: a name, the sentence, and whether a service asks for it."""
-
-Names = Mapping[str, tuple[str, ...]]
-"""Addresses by host name."""
+from amalgam8.sidecar.trust import NO_AUTHORITIES, Trust
 
 
 class Unrenderable(Exception):
     """A destination asks for something that this proxy cannot do; the text says what."""
 
 
-def line(service: ServiceRouting, names: Names) -> bytes:
+def line(service: ServiceRouting) -> bytes:
     """The service's line, with its end.
 
     Raises:
-        Unrenderable: it asks for something in REFUSALS, or for a pattern that cannot be said.
+        Unrenderable: it asks for a pattern that cannot be said.
     """
-    for sentence, asks in REFUSALS.values():
-        if asks(service):
-            raise Unrenderable(sentence)
     try:
-        return msgspec.json.encode(_document(service, names)) + b"\n"
+        return msgspec.json.encode(_document(service)) + b"\n"
     except ValueError as error:
         raise Unrenderable(str(error)) from error
+
+
+def believable(service: ServiceRouting, believed: Trust) -> None:
+    """Refuse https instances where nobody could vouch for them.
+
+    Raises:
+        Unrenderable: there is one, and no authority is known.
+    """
+    if believed.usable:
+        return
+    for peer in (each for peers in service.peers.values() for each in peers):
+        if peer.address.tls:
+            raise Unrenderable(NO_AUTHORITIES.format(peer.id))
 
 
 def unavailable(name: str) -> bytes:
@@ -59,7 +56,7 @@ def unavailable(name: str) -> bytes:
             {
                 "name": name,
                 "key": address(name),
-                "targets": [_target(target, (), {})],
+                "targets": [_target(target, ())],
                 "routes": [{"slices": [{"target": 1, "weight": 1}]}],
             }
         )
@@ -67,19 +64,12 @@ def unavailable(name: str) -> bytes:
     )
 
 
-def host_names(service: ServiceRouting) -> frozenset[str]:
-    """The host names that the service's instances have."""
-    return frozenset(
-        peer.address.host for peers in service.peers.values() for peer in peers if not peer.address.is_ip
-    )
-
-
-def _document(service: ServiceRouting, names: Names) -> dict[str, Any]:
+def _document(service: ServiceRouting) -> dict[str, Any]:
     order = {target: number for number, target in enumerate(sorted(service.peers, key=_name), 1)}
     document: dict[str, Any] = {
         "name": service.name,
         "key": address(service.name),
-        "targets": [_target(target, service.peers[target], names) for target in order],
+        "targets": [_target(target, service.peers[target]) for target in order],
         "routes": [_route(route, order) for route in service.routes],
         "outers": [_route(route, order) for route in service.outers],
         "access": [{**_entry(entry), "verdict": entry.verdict} for entry in service.access],
@@ -118,13 +108,20 @@ def _entry(entry: Entry) -> dict[str, Any]:
 
 def _condition(condition: Condition) -> dict[str, Any]:
     return {
-        "headers": [(name, *test(pattern)) for name, pattern in condition.headers],
-        "any": [
-            [[(name, *test(pattern)) for name, pattern in choice] for choice in group]
-            for group in condition.any
-        ],
-        "none": [[(name, *test(pattern)) for name, pattern in banned] for banned in condition.none],
+        "headers": _patterns(condition.headers),
+        "any": [[_patterns(choice) for choice in group] for group in condition.any],
+        "none": [_patterns(banned) for banned in condition.none],
     }
+
+
+def _patterns(patterns: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
+    """Name, kind, text, and for an expression what to look for first, if anything."""
+    found: list[tuple[str, ...]] = []
+    for name, pattern in patterns:
+        kind, text = test(pattern)
+        first = needle(pattern) if kind == "regex" else ""
+        found.append((name, kind, text, first) if first else (name, kind, text))
+    return found
 
 
 def _route(route: Route, order: Mapping[Target, int]) -> dict[str, Any]:
@@ -154,12 +151,12 @@ def _slice(piece: Any, order: Mapping[Target, int]) -> dict[str, Any]:
     return found
 
 
-def _target(target: Target, peers: tuple[Peer, ...], names: Names) -> dict[str, Any]:
+def _target(target: Target, peers: tuple[Peer, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "service": target.service,
         "name": target.name,
         "tags": target.tags,
-        "peers": [each for peer in peers for each in _peers(peer, names)],
+        "peers": [_peer(peer) for peer in peers if peer.places or peer.address.is_ip],
     }
     if target.policy.lb_type:
         found["lb"] = target.policy.lb_type
@@ -168,15 +165,18 @@ def _target(target: Target, peers: tuple[Peer, ...], names: Names) -> dict[str, 
     return found
 
 
-def _peers(peer: Peer, names: Names) -> list[dict[str, Any]]:
-    place: Address = peer.address
+def _peer(peer: Peer) -> dict[str, Any]:
+    place = peer.address
+    first, *others = map(_bracketed, peer.places or (place.host,))
     found: dict[str, Any] = {"id": peer.id, "port": place.port, "tags": peer.tags}
     if place.tls:
         found["tls"] = True
-    if place.is_ip:
-        return [{**found, "address": _bracketed(place.host)}]
-    addresses = names.get(place.host, ())
-    return [{**found, "address": _bracketed(each), "host": place.host} for each in addresses[:1]]
+    found["address"] = first
+    if not place.is_ip:
+        found["host"] = place.host
+    if others:
+        found["others"] = others
+    return found
 
 
 def _bracketed(host: str) -> str:

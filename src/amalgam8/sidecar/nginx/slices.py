@@ -7,6 +7,7 @@ started again knows none, and is told anew. Refuses to wait for nginx: what does
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,9 @@ from amalgam8.sidecar.proxy import Demand
 
 LOOK_EVERY = 0.5
 """Seconds between looks at whether nginx was started again, or has yet to take what it was told."""
+
+
+_sample = msgspec.json.Decoder(tuple[list[Any], float]).decode
 
 
 async def follow(slices: Latest[Mapping[str, float]], process: Process, control: Path) -> None:
@@ -46,9 +50,11 @@ async def demand(control: Path) -> dict[str, Demand]:
     """Calls that came to limits of the fleet's budgets so far, by rule; may raise Unreachable."""
     _, body = await exchange(control, "GET", "/figures")
     found: dict[str, dict[str, int]] = {}
-    for line in body.decode().splitlines():
-        kind, *rest = line.split(" ")
-        if kind == "demand" and len(rest) == 3:
-            rule, name, value = rest
-            found.setdefault(rule, {})[name] = int(float(value))
+    try:
+        for labels, count in map(_sample, body.splitlines()):
+            if labels[0] == "demand":
+                _, rule, name = labels
+                found.setdefault(rule, {})[name] = int(count)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Unreachable(f"the proxy's figures cannot be read: {error}") from error
     return {rule: Demand(of.get("calls", 0), of.get("passed", 0)) for rule, of in found.items()}

@@ -7,8 +7,23 @@ local find, sub = string.find, string.sub
 
 local M = {}
 
+local last_host, last_name
+
+-- The host without its port. Apps send the same one again and again.
 local function host_name(host)
-    return host:match("^(.*):%d+$") or host
+    if host ~= last_host then
+        last_host, last_name = host, host:match("^(.*):%d+$") or host
+    end
+    return last_name
+end
+
+-- Where the first path segment ends, just past it.
+local function ending_of(target, first)
+    local slash, mark = find(target, "/", first, true), find(target, "?", first, true)
+    if slash and mark then
+        return slash < mark and slash or mark
+    end
+    return slash or mark or #target + 1
 end
 
 local function rewritten(route, plain)
@@ -60,7 +75,7 @@ function M.find(tables, target, get, now)
         end
     end
     local first = sub(target, 1, 1) == "/" and 2 or 1
-    local ending = find(target, "[/?]", first) or #target + 1
+    local ending = ending_of(target, first)
     local segment = sub(target, first, ending - 1)
     local service = tables.by_key[segment]
     if not service then

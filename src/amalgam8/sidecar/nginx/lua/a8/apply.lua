@@ -4,6 +4,9 @@
 local build = require "a8.build"
 local cjson = require "cjson.safe"
 local eject = require "a8.eject"
+local figures = require "a8.figures"
+local ids = require "a8.ids"
+local slots = require "a8.slots"
 
 local documents, shared = ngx.shared.a8_documents, ngx.shared.a8_state
 
@@ -95,12 +98,16 @@ local function tick()
     if newest ~= mine and not busy then
         M.alone(function() M.load(newest, true) end)
     end
-    eject.tick(ngx.now())
+    local now = ngx.now()
+    eject.tick(now)
+    figures.tick(now)
 end
 
 -- Start following, in a worker: what is current is loaded before its first request.
-function M.start(every_tick)
+function M.start()
     math.randomseed(ngx.worker.pid() + ngx.now() * 1000)
+    ids.start()
+    slots.start()
     local newest = documents:get("generation")
     if newest then
         M.load(newest, false)
@@ -113,7 +120,6 @@ function M.start(every_tick)
             if not fine then
                 ngx.log(ngx.ERR, "the document could not be followed: ", problem)
             end
-            every_tick()
         end
     end)
 end

@@ -3,6 +3,7 @@
 
 local balancer = require "ngx.balancer"
 local context = require "a8.context"
+local doors = require "a8.doors"
 local eject = require "a8.eject"
 local fault = require "a8.fault"
 local pick = require "a8.pick"
@@ -10,7 +11,6 @@ local refuse = require "a8.refuse"
 
 local CONNECT, HEADERS, IDLE = 1, 15, 3600
 local POOL_IDLE = 4  -- below the 5 s after which common servers close, so that we close first
-local POOL_CALLS = 1000000
 
 local M = { hop = "" }
 
@@ -43,7 +43,7 @@ end
 
 local function take_hop(call, peer, held, status)
     local scheme = peer.tls and "https://" or "http://"
-    ngx.var.a8_hop = ("%g %d %s%s"):format(held, status or 0, scheme, peer.place)
+    ngx.var.a8_hop = ("%g %d %s%s %s"):format(held, status or 0, scheme, peer.place, peer.name)
     call.hopped = true
 end
 
@@ -52,6 +52,9 @@ local function again(call, now)
     local _, status = balancer.get_last_failure()
     local failure = failure_of(call.attempt - 1, status)
     if failure == "connect" then
+        if not call.hopped and doors.refused(call, call.peer, now) then
+            return call.peer
+        end
         eject.leave_out(call.peer.place)
     elseif not call.on_5xx or (call.deadline and call.deadline <= now) then
         return give_up(call, failure)
@@ -82,7 +85,7 @@ local function again(call, now)
     elseif call.hopped then
         ngx.var.a8_hop, call.hopped = "", false
     end
-    if peer.host or call.host then
+    if peer.host or peer.tls or call.host then
         M.name(call, peer)
         changed = true
     end
@@ -96,7 +99,7 @@ end
 function M.name(call, peer)
     call.own_host = call.own_host or ngx.var.a8_host
     ngx.var.a8_host = peer.host or call.own_host
-    ngx.var.a8_sni = peer.host or peer.address
+    ngx.var.a8_sni = peer.name
     call.host = peer.host
 end
 
@@ -111,7 +114,7 @@ end
 -- The handler of balancer_by_lua.
 function M.balance()
     local call = context.get()
-    local attempt = (call.attempt or 0) + 1
+    local attempt = call.attempt + 1
     call.attempt = attempt
     local peer = call.peer
     if attempt > 1 then
@@ -124,17 +127,18 @@ function M.balance()
             M.name(call, peer)
             balancer.recreate_request()
         end
-        if call.retries_left > 0 then
-            balancer.set_more_tries(call.retries_left)
-        end
-        if call.target.lb == "least_request" or call.target.resilience then
-            call.target.active = (call.target.active or 0) + 1
+        if call.target.lb == "least_request" then
             peer.active = peer.active + 1
             call.counted = peer
         end
     end
     if call.streams or call.deadline then
         timeouts(call, ngx.now())
+    end
+    local address, more = doors.address(call, peer, ngx.now())
+    local tries = (attempt == 1 and call.retries_left or 0) + (more and 1 or 0)
+    if tries > 0 then
+        balancer.set_more_tries(tries)
     end
     if call.hopped then
         balancer.set_current_peer(M.hop)
@@ -143,8 +147,9 @@ function M.balance()
     if call.target.tls then
         balancer.set_upstream_tls(peer.tls)
     end
-    balancer.set_current_peer(peer.address, peer.port, peer.host)
-    balancer.enable_keepalive(POOL_IDLE, POOL_CALLS)
+    -- The name keeps connections with TLS, each to one name, apart from plain ones.
+    balancer.set_current_peer(address, peer.port, peer.tls and peer.name or nil)
+    balancer.enable_keepalive(POOL_IDLE, call.target.calls_per_connection)
 end
 
 local function failure_at_last()
@@ -159,19 +164,21 @@ end
 function M.failed()
     local var = ngx.var
     local call = context.get()
-    local failure = call and (call.failure or failure_at_last())
+    local failure = call and call.target and (call.failure or failure_at_last())
     if not failure then
         return refuse.failed(500)
     elseif failure == "reset" and call.hopped and var.a8_hop:match("^%S+ %-1") then
         return refuse.close()
     elseif failure == "timeout" then
+        var.a8_flags = "UT"
         return refuse.failed(504)
     elseif failure == "connect" then
         if not call.hopped then
             eject.leave_out(call.peer.place)
         end
-        return refuse.answer("unavailable", call.service.name, call.service.key, call.route.rule)
+        return refuse.call(call, "UF")
     end
+    var.a8_flags = "UC"
     return refuse.failed(503)
 end
 

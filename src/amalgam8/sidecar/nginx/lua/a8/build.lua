@@ -1,6 +1,10 @@
 -- One service's document, made into the tables that requests are decided by. Pure; an error refuses it.
 
+local doors = require "a8.doors"
+local figures = require "a8.figures"
 local match = require "a8.match"
+
+local CALLS_PER_CONNECTION = 1000000
 
 local M = {}
 
@@ -46,21 +50,36 @@ local function peer_of(document, target)
         tls = document.tls or false,
         active = 0,
     }
+    peer.name = peer.host or peer.address  -- for which its certificate has to be
+    peer.doors = document.others and doors.of(peer, document.others)
     peer.place = peer.address .. ":" .. peer.port
-    peer.dst = target.service .. ":" .. table.concat(document.tags or {}, ",")
+    peer.version = table.concat(document.tags or {}, ",")
+    peer.dst = peer.version == "" and target.service or target.service .. ":" .. peer.version
     return peer
 end
 
+local function limit_of(resilience, name)
+    local value = resilience and resilience[name] or 0
+    return value > 0 and whole(value, 1, 1e9, name) or nil
+end
+
 local function target_of(document)
+    local resilience = document.resilience
     local target = {
         service = text(document.service, "a target's service"),
         name = text(document.name, "a target's name"),
         tags = set_of(document.tags),
         lb = document.lb or "",
-        resilience = document.resilience,
+        resilience = resilience,
+        most_connections = limit_of(resilience, "max_connections"),
+        most_waiting = limit_of(resilience, "max_pending_requests"),
+        most_calls = limit_of(resilience, "max_requests"),
+        calls_per_connection = limit_of(resilience, "max_requests_per_connection") or CALLS_PER_CONNECTION,
         peers = {},
         next = math.random(1, 1000),
     }
+    target.limited = (target.most_connections or target.most_calls) ~= nil
+    target.calls_key, target.waiting_key = "calls:" .. target.name, "waiting:" .. target.name
     for i, each in ipairs(document.peers or {}) do
         target.peers[i] = peer_of(each, target)
         target.tls = target.tls or target.peers[i].tls
@@ -135,7 +154,7 @@ function makers.limits(document, _, service)
             ),
         }
         -- Under which calls are counted that come to a budget of the fleet.
-        demand = limits[i].budget and "demand " .. document.rule .. " " or demand
+        demand = limits[i].budget and document.rule or demand
     end
     return { limits = limits, demand = demand }
 end
@@ -176,6 +195,7 @@ function M.service(document)
     local service = {
         name = text(document.name, "a service's name"),
         key = text(document.key, "a service's key"),
+        tally = figures.tally(document.name),
     }
     local targets = {}
     for i, each in ipairs(document.targets or {}) do
@@ -193,6 +213,7 @@ function M.service(document)
         end
         service[kind] = entries
     end
+    service.acts = (service.traces[1] or service.faults[1] or service.mirrors[1] or service.headers[1]) ~= nil
     for _, entry in ipairs(service.access) do
         if entry.verdict ~= "deny" then
             service.guard = true

@@ -4,16 +4,20 @@
 local shared = ngx.shared.a8_state
 
 local LEFT_OUT = 3
+local LOOKED_AT = 1
 
 local until_when = {}
 local seen = 0
 
-local M = {}
+local M = { any = false }  -- ``any``: whether some instance may be left out now
 
 local function is_in(place, now)
     local till = until_when[place]
     return till == nil or till <= now
 end
+
+-- Whether nothing speaks against a place at ``now``.
+M.is_open = is_in
 
 -- Whether the target's instance takes calls at ``now``. What a rule's resilience left out is out of the
 -- rule's own target alone.
@@ -24,7 +28,7 @@ end
 -- Leave the instance out for ``seconds``.
 function M.leave_out(place, seconds)
     local till = ngx.now() + (seconds or LEFT_OUT)
-    until_when[place] = till
+    until_when[place], M.any = till, true
     shared:set("out:" .. place, till, seconds or LEFT_OUT)
     local number = shared:incr("outs", 1, 0)
     shared:set("out#" .. number, place, LEFT_OUT * 4)
@@ -37,12 +41,18 @@ function M.tick(now)
         seen = seen + 1
         local place = shared:get("out#" .. seen)
         if place then
-            until_when[place] = shared:get("out:" .. place)
+            until_when[place], M.any = shared:get("out:" .. place), true
         end
     end
+    if not M.any then
+        return
+    end
+    M.any = false
     for place, till in pairs(until_when) do
         if till <= now then
             until_when[place] = nil
+        else
+            M.any = true
         end
     end
 end
@@ -63,8 +73,12 @@ function M.count(target, peer, failed)
     end
     if shared:incr(key, 1, 0, 3600) >= limit then
         shared:delete(key)
-        local window = resilience.sleep_window or 0
-        M.leave_out(place, window > 0 and window or 30)
+        local window, interval = resilience.sleep_window or 0, resilience.detection_interval or 0
+        local now = ngx.now()
+        -- It is looked at again every ``interval``, and comes back when its window is over by then.
+        interval = interval > 0 and interval or LOOKED_AT
+        local till = math.ceil((now + (window > 0 and window or LEFT_OUT)) / interval) * interval
+        M.leave_out(place, till - now)
     end
 end
 

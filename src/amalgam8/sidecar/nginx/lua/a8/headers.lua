@@ -6,18 +6,17 @@ local base = require "resty.core.base"
 require "resty.core.request"  -- declares the functions used here
 local clear = require "table.clear"
 
-local C, text = ffi.C, ffi.string
+local C, text, byte = ffi.C, ffi.string, string.byte
 
 local LIMIT = 200
-local FORGED = { ["x-a8-"] = true, ["x-envoy-"] = true }
-local X, DASH = 120, 45
+local X, DASH, A, E = byte("x-ae", 1, 4)
 
 local found = ffi.new("ngx_http_lua_ffi_table_elt_t[?]", LIMIT)
 local truncated = ffi.new("int[1]")
 local values = {}
 local count = 0
 
-local M = { LIMIT = LIMIT }
+local M = { LIMIT = LIMIT, odd = nil }  -- ``odd``: what x-a8-target said
 
 -- Read the request's headers; false where there are more than LIMIT.
 function M.read()
@@ -34,16 +33,21 @@ function M.read()
     return true
 end
 
--- Drop the request's headers that could forge the mesh's own words.
+-- Drop the request's headers that could forge the mesh's own words: x-a8-* and x-envoy-*.
 function M.drop_forged()
+    M.odd = nil
     for i = 0, count - 1 do
         local key = found[i].key
-        if key.len > 5 and key.data[0] == X and key.data[1] == DASH then
-            local name = text(key.data, key.len)
-            if FORGED[name:match("^x%-[^-]*%-")] then
-                ngx.req.clear_header(name)
-                found[i].key.len = 0
+        local data, length = key.data, tonumber(key.len)
+        if length > 5 and data[0] == X and data[1] == DASH and (data[2] == A or data[2] == E)
+            and (text(data, 5) == "x-a8-" or length > 8 and text(data, 8) == "x-envoy-")
+        then
+            local name = text(data, length)
+            if name == "x-a8-target" and not M.odd then
+                M.odd = text(found[i].value.data, found[i].value.len)
             end
+            ngx.req.clear_header(name)
+            key.len = 0
         end
     end
 end
@@ -54,10 +58,11 @@ function M.get(name)
     if value ~= nil then
         return value or nil
     end
-    local length = #name
+    local length, first = #name, byte(name, 1)
     for i = 0, count - 1 do
         local header = found[i]
-        if tonumber(header.key.len) == length and text(header.key.data, length) == name then
+        local key = header.key
+        if tonumber(key.len) == length and key.data[0] == first and text(key.data, length) == name then
             local one = text(header.value.data, header.value.len)
             if value then
                 value = value .. "," .. one

@@ -3,9 +3,10 @@
 
 local M = {}
 
--- The handler of every request on the hop's socket; its header says "SECONDS STATUS URL".
+-- The handler of every request on the hop's socket; its header says "SECONDS STATUS URL NAME".
 function M.handle()
-    local held, status, url = (ngx.var.http_x_a8_hop or ""):match("^(%S+) (%S+) (%S+)$")
+    local var = ngx.var
+    local held, status, url, name = (var.http_x_a8_hop or ""):match("^(%S+) (%S+) (%S+) (%S+)$")
     if not held then
         return ngx.exit(400)
     end
@@ -20,7 +21,12 @@ function M.handle()
         ngx.send_headers()
         return ngx.exit(ngx.status)
     end
-    ngx.var.a8_to = url
+    var.a8_name = name
+    if (var.http_content_type or ""):sub(1, 16) == "application/grpc" then
+        var.a8_to = url:gsub("^http", "grpc")
+        return ngx.exec("@a8_grpc")
+    end
+    var.a8_to = url
     return nil
 end
 

@@ -3,7 +3,7 @@
 -- share changes what calls cost and no bucket.
 
 local cjson = require "cjson.safe"
-local log = require "a8.log"
+local figures = require "a8.figures"
 
 local shared, slices = ngx.shared.a8_limits, ngx.shared.a8_slices
 
@@ -69,10 +69,7 @@ end
 function M.passes(entry, get, now)
     local passed = passes(entry.limits, get, now)
     if entry.demand then
-        log.add(entry.demand .. "calls", 1)
-        if passed then
-            log.add(entry.demand .. "passed", 1)
-        end
+        figures.demand(entry.demand, passed)
     end
     return passed
 end

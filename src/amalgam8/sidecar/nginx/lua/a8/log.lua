@@ -1,73 +1,51 @@
--- The end of each request: figures for /metrics, and what the instance's answer says of the instance.
+-- The end of each request: what it counts as, and what the instance's answer says of the instance.
 
 local context = require "a8.context"
 local eject = require "a8.eject"
-
-local shared, slices = ngx.shared.a8_figures, ngx.shared.a8_slices
+local figures = require "a8.figures"
+local slots = require "a8.slots"
 
 local floor = math.floor
 
-local counts = {}
-local dirty = false
+local NOBODY = ""
+local GONE = 499  -- nginx's own status: the app did not wait for the answer
 
 local M = {}
 
--- Add to a figure; it is shared at the next tick.
-function M.add(name, by)
-    counts[name] = (counts[name] or 0) + by
-    dirty = true
+local function settle(call, status)
+    local target, peer = call.target, call.counted
+    if peer then
+        peer.active = peer.active - 1
+    end
+    if call.inside then
+        slots.leave(target)
+    end
+    if target.resilience and call.attempt > 0 and status ~= GONE then
+        eject.count(target, call.peer, status >= 500)
+    end
+    local tries = call.attempt + (call.faults or 0)
+    if tries ~= 1 then
+        ngx.var.a8_tries = tries
+    end
 end
-
-local CLASSES = { "1xx", "2xx", "3xx", "4xx", "5xx" }
 
 -- The handler of log_by_lua.
 function M.handle()
     local status = ngx.status
-    local class = CLASSES[floor(status / 100)]
-    if class then
-        counts[class] = (counts[class] or 0) + 1
-        dirty = true
-    end
+    local took = (ngx.now() - ngx.req.start_time()) * 1000
+    local class = floor(status / 100)
     local call = context.take()
+    if status == GONE then
+        ngx.var.a8_flags = "DC"
+    end
     if not call then
-        return
+        return figures.count(figures.tally(NOBODY), "", class, nil, took)
     end
-    local target = call.target
-    local peer = call.counted
-    if peer then
-        peer.active = peer.active - 1
-        target.active = target.active - 1
+    if call.target then
+        settle(call, status)
     end
-    if target.resilience and call.attempt then
-        eject.count(target, call.peer, status >= 500)
-    end
-end
-
--- Hand this worker's figures to all.
-function M.tick()
-    if not dirty then
-        return
-    end
-    dirty = false
-    for name, by in pairs(counts) do
-        if by ~= 0 then
-            shared:incr(name, by, 0)
-            counts[name] = 0
-        end
-    end
-end
-
--- The handler of GET /figures: lines of a name and a number.
-function M.show()
-    M.tick()
-    for _, name in ipairs(shared:get_keys(0)) do
-        ngx.say(name, " ", shared:get(name))
-    end
-    for _, budget in ipairs(slices:get_keys(0)) do
-        ngx.say("share ", budget, " ", slices:get(budget))
-    end
-    ngx.say("active ", ngx.var.connections_active)
-    ngx.say("writing ", ngx.var.connections_writing)
+    local tally = call.service and call.service.tally or figures.tally(NOBODY)
+    return figures.count(tally, call.peer and call.peer.version or "", class, call.reason, took)
 end
 
 return M

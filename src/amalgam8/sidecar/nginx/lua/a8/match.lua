@@ -1,5 +1,6 @@
 -- Conditions: made once from the document, asked for each request.
 -- A pattern is {name, kind, text}: "has" (present), "in", "is", "begins", "ends" need no expression engine.
+-- A "regex" may have a fourth part, a text without which it cannot be found and which is looked for first.
 
 local ffi = require "ffi"
 local regex = require "resty.core.regex"
@@ -8,52 +9,49 @@ local find, sub = string.find, string.sub
 local C = ffi.C
 
 local OPTIONS = "j"  -- compiled by PCRE's own compiler: only so does its limit bound the time of a match
+local HAS, IN, IS, BEGINS, ENDS, REGEX = 1, 2, 3, 4, 5, 6
+local KINDS = { has = HAS, ["in"] = IN, is = IS, begins = BEGINS, ends = ENDS, regex = REGEX }
 
 local M = {}
 
-local kinds = {}
-
-function kinds.has()
+-- Whether the pattern is found in the value. One function with branches, since it runs compiled that way.
+local function found(pattern, value)
+    local kind, text = pattern.kind, pattern.text
+    if kind == REGEX then
+        local needle = pattern.needle
+        if needle and not find(value, needle, 1, true) then
+            return false
+        end
+        -- Below 0: not found, or the limit was hit, which counts as not found.
+        return C.ngx_http_lua_ffi_exec_regex(pattern.program, pattern.flags, value, #value, 0) >= 0
+    elseif kind == IN then
+        return find(value, text, 1, true) ~= nil
+    elseif kind == IS then
+        return value == text
+    elseif kind == BEGINS then
+        return sub(value, 1, #text) == text
+    elseif kind == ENDS then
+        return sub(value, -#text) == text
+    end
     return true
-end
-
-kinds["in"] = function(value, pattern)
-    return find(value, pattern.text, 1, true) ~= nil
-end
-
-function kinds.is(value, pattern)
-    return value == pattern.text
-end
-
-function kinds.begins(value, pattern)
-    return sub(value, 1, pattern.length) == pattern.text
-end
-
-function kinds.ends(value, pattern)
-    return sub(value, -pattern.length) == pattern.text
-end
-
-function kinds.regex(value, pattern)
-    -- Below 0: not found, or the limit was hit, which counts as not found.
-    return C.ngx_http_lua_ffi_exec_regex(pattern.program, pattern.flags, value, #value, 0) >= 0
 end
 
 local function compiled(patterns)
     local made = {}
     for i, each in ipairs(patterns) do
-        local name, kind, text = each[1], each[2], each[3]
-        local test = kinds[kind]
-        if type(name) ~= "string" or type(text) ~= "string" or not test then
+        local name, kind, text, needle = each[1], KINDS[each[2]], each[3], each[4]
+        if type(name) ~= "string" or name == "" or type(text) ~= "string" or not kind then
             error("a pattern that cannot be read", 0)
         end
-        local pattern = { name = name, test = test, text = text, length = #text }
-        if kind == "regex" then
+        local pattern = { name = name, kind = kind, text = text }
+        if kind == REGEX then
             -- Held by this table and freed with it, where a cache by text would only grow.
             local program, problem, flags = regex.re_match_compile(text, OPTIONS)
             if not program then
                 error(("the pattern for header %s cannot be used: %s"):format(name, problem), 0)
             end
             pattern.program, pattern.flags = program, flags
+            pattern.needle = type(needle) == "string" and needle ~= "" and needle or nil
         end
         made[i] = pattern
     end
@@ -77,18 +75,22 @@ function M.condition(document)
     for i, group in ipairs(document.any or {}) do
         any[i] = compiled_list(group)
     end
-    return {
+    local condition = {
         headers = compiled(document.headers or {}),
         any = any,
         none = compiled_list(document.none or {}),
     }
+    if #condition.headers == 1 and not any[1] and not condition.none[1] then
+        condition.only = condition.headers[1]  -- most conditions are of this form
+    end
+    return condition
 end
 
 local function all_found(patterns, get)
     for i = 1, #patterns do
         local pattern = patterns[i]
         local value = get(pattern.name)
-        if value == nil or not pattern.test(value, pattern) then
+        if value == nil or not found(pattern, value) then
             return false
         end
     end
@@ -124,8 +126,20 @@ end
 function M.first(entries, get, now)
     for i = 1, #entries do
         local entry = entries[i]
-        if (not entry.expires or entry.expires > now) and (not entry.match or M.holds(entry.match, get)) then
-            return entry
+        local expires, condition = entry.expires, entry.match
+        if not expires or expires > now then
+            if not condition then
+                return entry
+            end
+            local only = condition.only
+            if only then
+                local value = get(only.name)
+                if value and found(only, value) then
+                    return entry
+                end
+            elseif M.holds(condition, get) then
+                return entry
+            end
         end
     end
     return nil

@@ -45,20 +45,15 @@ function M.slice(route, get)
 end
 
 local function usable(target, peer, now, tried, fresh)
-    return eject.is_in(target, peer, now) and not (fresh and tried and tried[peer])
-end
-
-local function full(target)
-    local limit = target.resilience and target.resilience.max_requests or 0
-    return limit > 0 and (target.active or 0) >= limit
+    return (not eject.any or eject.is_in(target, peer, now)) and not (fresh and tried and tried[peer])
 end
 
 -- An instance of the target, not one of ``tried`` while there is another. When all are left out, all are
--- tried. nil: it has none, or as many calls under way as its rule allows.
+-- tried. nil: it has none.
 function M.peer(target, now, tried)
     local peers = target.peers
     local count = #peers
-    if count == 0 or full(target) then
+    if count == 0 then
         return nil
     end
     if count == 1 then
@@ -70,6 +65,9 @@ function M.peer(target, now, tried)
     else
         start = target.next % count + 1
         target.next = start
+    end
+    if not eject.any and not tried and target.lb ~= "least_request" then
+        return peers[start]
     end
     local found
     for pass = 1, 2 do

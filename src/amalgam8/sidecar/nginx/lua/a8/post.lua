@@ -5,8 +5,11 @@
 local apply = require "a8.apply"
 local build = require "a8.build"
 local cjson = require "cjson.safe"
+local ffi = require "ffi"
 
 local documents, shared = ngx.shared.a8_documents, ngx.shared.a8_state
+
+ffi.cdef [[ int kill(int pid, int sig); ]]
 
 local AT_ONCE = 15
 local PAUSE = 0.001
@@ -124,9 +127,8 @@ local function follow(head, made)
     return true
 end
 
-local function take()
+local function take(text)
     local current = documents:get("generation") or 0
-    local text = body()
     local head, made, lines = read(text)
     if head.base ~= 0 and head.base ~= current then
         return 409, { error = "the document is based on another generation", generation = current }
@@ -152,12 +154,27 @@ local function take()
     return all and 200 or 504, { generation = head.generation, workers = ngx.worker.count() }
 end
 
+-- Whether the process is there; a killed worker may have left its mark.
+local function lives(pid)
+    return ffi.C.kill(pid, 0) == 0
+end
+
+-- One document at a time.
+local function begin()
+    local pid, holder = ngx.worker.pid(), shared:get("posting")
+    if holder and not lives(holder) then
+        shared:delete("posting")
+    end
+    return shared:add("posting", pid, WITHIN * 3)
+end
+
 -- The handler of POST /document.
 function M.handle()
-    if not shared:add("posting", true, WITHIN * 3) then
+    local text = body()  -- ahead of the lock: who sends it may stop in the middle
+    if not begin() then
         return answer(409, { error = "another document is being taken" })
     end
-    local fine, status, reply = pcall(take)
+    local fine, status, reply = pcall(take, text)
     shared:delete("posting")
     if fine then
         return answer(status, reply)

@@ -13,30 +13,33 @@ local function add(parts, name, value)
     end
 end
 
--- Note the rules that acted, in order, and the traces ({key, value}) of the call.
-function M.note(rules, traces)
+-- Note the first ``count`` rules, which acted in this order, and the traces ({key, value}) of the call.
+function M.note(rules, count, traces)
     local var = ngx.var
-    if not traces then
-        if not rules[1] then
-            return
-        elseif not rules[2] then
-            var.a8_rule = rules[1]
-            return
-        end
+    if not traces and count == 1 then
+        var.a8_rule = rules[1]
+        return
+    end
+    local named = {}
+    for i = 1, count do
+        named[i] = cjson.encode(rules[i])
     end
     local parts = {}
-    local path, method = var.request_uri, var.request_method
+    local path, method = headers.odd or var.request_uri, var.request_method
     add(parts, "path", path)
     add(parts, "user_agent", headers.get("user-agent"))
     add(parts, "x_forwarded", headers.get("x-forwarded-for"))
     add(parts, "request_id", var.a8_request_id)
     add(parts, "auth", headers.get("host"))
     add(parts, "message", method .. " " .. path)
-    parts[#parts + 1] = '"rules":' .. cjson.encode(rules[1] and rules or cjson.empty_array)
+    parts[#parts + 1] = '"rules":[' .. table.concat(named, ",") .. "]"
     for _, trace in ipairs(traces or {}) do
         parts[#parts + 1] = cjson.encode(trace.key) .. ":" .. cjson.encode(trace.value or "")
     end
     var.a8_more = table.concat(parts, ",")
+    if traces then
+        var.a8_traced = "1"
+    end
 end
 
 return M

@@ -10,18 +10,29 @@ local SENTENCE = {
     limited = "too many calls",
 }
 
+local FLAG = { unknown = "NR", unavailable = "UH", limited = "RL" }  -- the other proxy's letters in records
+
 local M = {}
 
--- Answer and end the request. ``key`` is the service's name as it stands in paths.
-function M.answer(kind, service, key, rule)
+-- Answer and end the request; ``refused`` has reason, name and key (the name as it stands in paths) of the
+-- service, and rule.
+function M.answer(refused, flag)
+    local kind, var = refused.reason, ngx.var
     ngx.status = STATUS[kind]
-    ngx.header["x-a8-reason"] = ("%s; service=%s; rule=%s"):format(kind, key, rule)
+    ngx.header["x-a8-reason"] = ("%s; service=%s; rule=%s"):format(kind, refused.key, refused.rule)
     ngx.header["content-type"] = "application/json"
     local body = {
         error = SENTENCE[kind],
-        service = service,
-        rule = rule,
+        service = refused.name,
+        rule = refused.rule,
     }
+    if refused.rule ~= "" then
+        var.a8_rule = refused.rule
+    end
+    if refused.service and (var.a8_dst or "") == "" then
+        var.a8_dst = refused.name
+    end
+    var.a8_flags = flag or FLAG[kind] or "-"
     local encoded = cjson.encode(body) .. "\n"
     ngx.header["content-length"] = #encoded
     if ngx.req.get_method() ~= "HEAD" then
@@ -30,6 +41,19 @@ function M.answer(kind, service, key, rule)
         ngx.send_headers()
     end
     return ngx.exit(ngx.status)
+end
+
+-- Answer that no instance can take the call.
+function M.call(call, flag)
+    call.reason = "unavailable"
+    local service = call.service
+    return M.answer({
+        reason = "unavailable",
+        service = service,
+        name = service.name,
+        key = service.key,
+        rule = call.route.rule,
+    }, flag)
 end
 
 -- Answer for a failure of the way to the instance; no rule spoke, so nothing says that it was the mesh.

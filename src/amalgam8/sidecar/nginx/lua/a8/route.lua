@@ -4,19 +4,28 @@
 local address = require "a8.address"
 local apply = require "a8.apply"
 local context = require "a8.context"
+local copies = require "a8.copies"
 local fault = require "a8.fault"
+local grpc = require "a8.grpc"
 local headers = require "a8.headers"
+local ids = require "a8.ids"
 local limit = require "a8.limit"
 local match = require "a8.match"
+local odd = require "a8.odd"
 local pick = require "a8.pick"
 local record = require "a8.record"
 local refuse = require "a8.refuse"
+local slots = require "a8.slots"
 
 local first, holds, get = match.first, match.holds, headers.get
+local sub = string.sub
 
 local RETRIES = 2
-local BODY_KEPT = 65536
+local BODY_KEPT = 262144
+local BODY_COPIED = 1048576
+local FEW_COPIES = 4
 local IDEMPOTENT = { GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true, TRACE = true }
+local SENDS = { PUT = true, POST = true, PATCH = true }
 local started = ngx.now()
 
 local M = {}
@@ -65,94 +74,130 @@ local function copy(entry, now)
     return places[1] and places or nil
 end
 
-local function note(rules, rule)
+-- The rules that act on the call at hand, in order; the list is used again for the next call.
+local rules, rules_count = {}, 0
+
+local function note(rule)
     if rule ~= "" then
-        rules[#rules + 1] = rule
+        rules_count = rules_count + 1
+        rules[rules_count] = rule
     end
 end
 
--- Whether the body is short enough to be kept for another attempt.
-local function repeatable()
-    return not get("transfer-encoding") and (tonumber(get("content-length")) or 0) <= BODY_KEPT
+-- Whether the whole body is known to come, and to be no longer than ``most`` bytes.
+local function is_short(most)
+    local length = get("content-length")
+    if length then
+        return (tonumber(length) or 0) <= most
+    elseif get("transfer-encoding") then
+        return false
+    end
+    -- HTTP/2 may send a body without saying so.
+    return ngx.req.http_version() < 2 or not SENDS[ngx.req.get_method()]
 end
 
--- What becomes of the request: a call, or nil and the arguments of a refusal.
-local function decide(now)
+-- A copy needs the whole body before the call itself goes on: streams would wait, long bodies pile up.
+local function may_be_copied(call)
+    return not call.grpc and not get("upgrade") and is_short(BODY_COPIED)
+end
+
+-- Whether the call may be silent for long by its nature: gRPC, an upgrade, or events.
+local function streams(content)
+    if content and sub(content, 1, 16) == "application/grpc" or get("upgrade") then
+        return true
+    end
+    local accept = get("accept")
+    return accept ~= nil and accept ~= "*/*" and accept:find("text/event-stream", 1, true) ~= nil
+end
+
+-- What rules beyond the route do to the call: traces, faults, mirrors, headers.
+local function act(service, call, now)
+    local target = call.target
+    local entry = service.traces[1] and first(service.traces, get, now)
+    local traces = entry and entry.acts[target]
+    if traces and traces[1] then
+        call.traces = traces
+        note(entry.rule)
+    end
+    entry = service.faults[1] and first(service.faults, get, now)
+    call.acts = entry and entry.acts[target]
+    if call.acts then
+        note(entry.rule)
+    end
+    entry = service.mirrors[1] and first(service.mirrors, get, now)
+    if entry then
+        call.copies = may_be_copied(call) and copy(entry, now) or nil
+        note(entry.rule)
+    end
+    entry = service.headers[1] and first(service.headers, get, now)
+    if entry then
+        change_headers(entry)
+        note(entry.rule)
+    end
+end
+
+-- A refusal of a known service's call, by a rule or none.
+local function refusal(kind, service, rule)
+    return nil, { reason = kind, service = service, name = service.name, key = service.key, rule = rule }
+end
+
+local function refusal_by_name(kind, name)
+    return nil, { reason = kind, name = name, key = name, rule = "" }
+end
+
+-- What becomes of the request: a call, or nil and a refusal.
+local function decide(target, now)
     local tables = apply.tables
-    local target = ngx.var.request_uri
     if not tables then
-        local segment = target:match("^/?([^/?]*)")
-        return nil, "unavailable", segment, segment, ""
+        return refusal_by_name("unavailable", target:match("^/?([^/?]*)"))
     end
     local service, path, outer = address.find(tables, target, get, now)
     if not service then
-        return nil, "unknown", path, path, ""
+        return refusal_by_name("unknown", path)
     end
     local route = outer or first(service.routes, get, now)
     if service.access[1] then
         local entry = denied(service, now)
         if entry then
-            return nil, "denied", service.name, service.key, entry.rule
+            return refusal("denied", service, entry.rule)
         end
     end
-    local rules = {}
-    note(rules, route.rule)
+    rules_count = 0
+    note(route.rule)
     if service.limits[1] then
         local entry = first(service.limits, get, now)
         if entry then
             if not limit.passes(entry, get, ngx.now() - started) then
-                return nil, "limited", service.name, service.key, entry.rule, entry
+                ngx.header["retry-after"] = limit.retry_after(entry)
+                return refusal("limited", service, entry.rule)
             end
-            note(rules, entry.rule)
+            note(entry.rule)
         end
     end
     local slice = pick.slice(route, get)
-    local call = { service = service, route = route, slice = slice, target = slice.target, path = path }
-    if service.traces[1] then
-        local entry = first(service.traces, get, now)
-        local traces = entry and entry.acts[slice.target]
-        if traces and traces[1] then
-            call.traces = traces
-            note(rules, entry.rule)
-        end
+    local content, retries = get("content-type"), slice.retries
+    local call = {
+        service = service,
+        route = route,
+        target = slice.target,
+        path = path,
+        retries_left = retries or RETRIES,
+        on_5xx = false,
+        deadline = slice.timeout and now + slice.timeout,
+        grpc = content ~= nil and sub(content, 1, 16) == "application/grpc",
+        streams = streams(content),
+        attempt = 0,
+        peer = false,
+    }
+    if retries and retries > 0 then
+        call.on_5xx = IDEMPOTENT[ngx.req.get_method()] and is_short(BODY_KEPT) or false
     end
-    if service.faults[1] then
-        local entry = first(service.faults, get, now)
-        call.acts = entry and entry.acts[slice.target]
-        if call.acts then
-            note(rules, entry.rule)
-        end
+    if service.acts then
+        act(service, call, now)
     end
-    if service.mirrors[1] then
-        local entry = first(service.mirrors, get, now)
-        if entry then
-            call.copies = copy(entry, now)
-            note(rules, entry.rule)
-        end
+    if rules_count > 0 or call.traces then
+        record.note(rules, rules_count, call.traces)
     end
-    local retries = slice.retries
-    if retries == nil then
-        call.retries_left = RETRIES
-    else
-        call.retries_left = retries
-        call.on_5xx = retries > 0 and IDEMPOTENT[ngx.req.get_method()] and repeatable() or false
-    end
-    if slice.timeout then
-        call.deadline = now + slice.timeout
-    end
-    local content = get("content-type")
-    call.grpc = content ~= nil and content:sub(1, 16) == "application/grpc"
-    local accept = get("accept")
-    call.streams = call.grpc or get("upgrade") ~= nil
-        or (accept ~= nil and accept:find("text/event-stream", 1, true) ~= nil)
-    if service.headers[1] then
-        local entry = first(service.headers, get, now)
-        if entry then
-            change_headers(entry)
-            note(rules, entry.rule)
-        end
-    end
-    record.note(rules, call.traces)
     return call
 end
 
@@ -162,21 +207,22 @@ local function pass_faults(call)
         local held, status = fault.throw(call.acts)
         if held > 0 then
             local left = call.deadline and call.deadline - ngx.now()
-            ngx.var.a8_fired = "true"
+            ngx.var.a8_fired, ngx.var.a8_flags = "true", "DI"
             ngx.sleep(left and math.max(math.min(held, left), 0) or held)
             if left and held >= left then
+                ngx.var.a8_flags = "DI,UT"
                 return false, 504
             end
         end
         if not status then
             return true
         end
-        ngx.var.a8_fired = "true"
+        ngx.var.a8_fired, ngx.var.a8_flags = "true", held > 0 and "DI,FI" or "FI"
         if not fault.retryable(status, call) then
             return false, status
         end
         call.retries_left = call.retries_left - 1
-        call.attempts = (call.attempts or 0) + 1
+        call.faults = (call.faults or 0) + 1
     end
 end
 
@@ -191,15 +237,22 @@ local function place_of(call)
         name = name .. "_tls"
     end
     if call.copies then
-        name = name .. "_copy"
+        name = name .. (call.copies[FEW_COPIES + 1] and "_copies" or "_copy")
     end
     return name
 end
 
-local function set_copies(copies)
-    for i = 1, math.min(#copies, 4) do
-        ngx.var["a8_copy" .. i] = copies[i].place
+-- Wait for a connection where a rule limits them; false: the call was answered.
+local function pass_limits(call)
+    local inside, problem = slots.enter(call.target, call.deadline)
+    call.inside = inside
+    if problem == "late" then
+        ngx.var.a8_flags = "UT"
+        refuse.failed(504)
+    elseif problem then
+        refuse.call(call, "UO")
     end
+    return inside
 end
 
 -- The handler of every request: lets it go on to its instance, or answers it.
@@ -208,22 +261,19 @@ function M.handle()
         return ngx.exit(431)
     end
     headers.drop_forged()
-    local call, kind, service, key, rule, entry = decide(ngx.now())
-    context.set(call)
-    local var = ngx.var
+    local var, now = ngx.var, ngx.now()
+    var.a8_number = ids.next()
+    local call, refused = decide(odd.target() or var.request_uri, now)
     if not call then
-        if entry then
-            ngx.header["retry-after"] = limit.retry_after(entry)
-        end
-        if rule ~= "" then
-            var.a8_rule = rule
-        end
-        return refuse.answer(kind, service, key, rule)
+        context.set(refused)
+        return refuse.answer(refused)
     end
+    context.set(call)
     var.a8_path = call.path
     if call.acts then
         var.a8_dst = call.target.service
         local goes_on, status = pass_faults(call)
+        now = ngx.now()
         if not goes_on then
             if status == -1 then
                 return refuse.close()
@@ -231,9 +281,12 @@ function M.handle()
             return refuse.failed(status)
         end
     end
-    local peer = pick.peer(call.target, ngx.now())
+    if call.target.limited and not pass_limits(call) then
+        return nil
+    end
+    local peer = pick.peer(call.target, now)
     if not peer then
-        return refuse.answer("unavailable", call.service.name, call.service.key, call.route.rule)
+        return refuse.call(call, "UH")
     end
     call.peer = peer
     var.a8_dst = peer.dst
@@ -241,7 +294,10 @@ function M.handle()
         return nil
     end
     if call.copies then
-        set_copies(call.copies)
+        copies.set(call.copies)
+    end
+    if call.grpc then
+        grpc.set_path(call.path)
     end
     return ngx.exec(place_of(call))
 end

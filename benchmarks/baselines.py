@@ -1,0 +1,96 @@
+"""What proxies are measured against: an instance that answers at once, and nginx without any Lua.
+
+Both are nginx with one worker, on one processor each. Nothing here reads a rule.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from tests.conftest import free_port
+
+from amalgam8.sidecar.nginx.process import find_binary
+
+BODY = "x" * 100
+
+_RECORD = (
+    '{"status":"$status","start_time":"$time_iso8601","request_time":"$request_time",'
+    '"upstream_response_time":"$upstream_response_time","src":"web:v1","dst":"svc0","module":"NGINX",'
+    '"message":"$request_method $request_uri $status","method":"$request_method","path":"$request_uri",'
+    '"protocol":"$server_protocol","x_forwarded":"$http_x_forwarded_for","user_agent":"$http_user_agent",'
+    '"request_id":"$http_x_request_id","auth":"$http_host","upstream_host":"$upstream_addr",'
+    '"bytes_received":"$request_length","bytes_sent":"$body_bytes_sent"}'
+)
+
+
+@contextlib.asynccontextmanager
+async def instances(folder: Path, ports: list[int], cpu: int) -> AsyncIterator[int]:
+    """The worker's process id; every port answers 200 with BODY."""
+    listens = "".join(f"listen 127.0.0.1:{port} backlog=4096; " for port in ports)
+    async with _nginx(folder, "instances", f'server {{ {listens} return 200 "{BODY}"; }}', cpu) as worker:
+        yield worker
+
+
+@contextlib.asynccontextmanager
+async def bare(folder: Path, ports: list[int], cpu: int) -> AsyncIterator[tuple[int, int]]:
+    """Port and worker of an nginx that passes everything on, with kept connections and a record."""
+    port = free_port()
+    servers = " ".join(f"server 127.0.0.1:{each};" for each in ports)
+    text = f"""\
+log_format record escape=json '{_RECORD}';
+upstream instances {{ {servers} keepalive 64; keepalive_requests 1000000000; }}
+server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    access_log {folder}/bare.log record buffer=64k flush=1s;
+    location / {{
+        proxy_pass http://instances;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+    }}
+}}
+"""
+    async with _nginx(folder, "bare", text, cpu) as worker:
+        yield port, worker
+
+
+@contextlib.asynccontextmanager
+async def _nginx(folder: Path, name: str, servers: str, cpu: int) -> AsyncIterator[int]:
+    temporary = "".join(
+        f"{kind}_temp_path {folder};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    file = folder / f"{name}.conf"
+    file.write_text(
+        f"""\
+daemon off;
+worker_processes 1;
+pid {folder}/{name}.pid;
+error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+access_log off;
+tcp_nodelay on;
+keepalive_requests 1000000000;
+keepalive_timeout 1h;
+{temporary}{servers}
+}}
+""",
+        encoding="utf-8",
+    )
+    command = ["taskset", "-c", str(cpu), str(find_binary(None)), "-c", str(file), "-p", str(folder)]
+    process = await asyncio.create_subprocess_exec(*command, "-e", "stderr")
+    try:
+        yield await worker_of(process.pid)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def worker_of(master: int) -> int:
+    """The one worker of an nginx, once it has it."""
+    async with asyncio.timeout(10):
+        while True:
+            children = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="utf-8").split()
+            if children:
+                return int(children[0])
+            await asyncio.sleep(0.01)

@@ -1,0 +1,193 @@
+"""The sidecar's nginx against a bare nginx that only passes on, and a static Envoy, in one run, alternating.
+
+All have one worker and write access records. The sidecar knows 50 services; one of them has no rule, one
+has 20 with header patterns, and every call carries the header that they look at. Proxies run on one
+processor, instances and ``wrk`` on the other. Ratios are of requests per second; processor time per
+request, which other load disturbs less, stands beside them. Then: memory, and documents of 1,000 services.
+"""
+
+import asyncio
+import contextlib
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+from tests.conftest import free_port
+from tests.e2e.mesh import mesh
+
+from amalgam8.clients.registry import Registration
+from amalgam8.model.caller import caller
+from amalgam8.model.instance import Instance
+from amalgam8.model.rule_reader import read_list
+from amalgam8.routing.compile import compile  # noqa: A004 - the field's own word
+from amalgam8.routing.resolve import Instances, resolve
+from amalgam8.sidecar.nginx.adapter import Nginx
+from amalgam8.sidecar.proxy import Desired, Stamp
+from benchmarks.baselines import bare, instances, worker_of
+from benchmarks.figures import line
+from benchmarks.load import Load, load, resident
+from benchmarks.sidecar import instances as known
+from benchmarks.sidecar import rules, static_envoy
+
+SECONDS = 2
+ROUNDS = 7
+PORTS = 4
+COOKIE = "Cookie: session=6b1f0e5ad9c84e0f; user=somebody; theme=dark"
+PATHS = {"no rules": ("/svc1/x", 0.85), "20 rules": ("/svc0/x", 0.70)}
+ENVOY_AIM = 2.0
+ADDED_AIM = 40.0
+FEW, MANY, CHANGES, TURNS = 50, 1000, 1000, 6
+WORKER_AIMS = {FEW: 15.0, MANY: 40.0}
+AGENT_AIM = 50.0
+APPLY_AIM, LONGEST_AIM = 300.0, 50.0
+
+
+class Ours:
+    """A running nginx as the sidecar drives it; ``port`` and ``worker`` as of the others."""
+
+    def __init__(self, proxy: Nginx, port: int, worker: int) -> None:
+        self.port, self.worker = port, worker
+        self._proxy = proxy
+
+    async def follow(self, known_instances: Instances) -> float:
+        """Milliseconds until every worker follows these instances, and the rules of svc0."""
+        part = compile(read_list({"rules": list(rules())}), caller("web", ["v1"]))
+        assert part is not None
+        routing = resolve({"svc0": part}, known_instances, 0)
+        seen, started = self._proxy.confirmed.version, time.perf_counter()
+        stamp = msgspec.structs.replace(Stamp().plan, revision=self._proxy.desired.version + 1)
+        self._proxy.desired.set(Desired(routing, Stamp(stamp)))
+        async with asyncio.timeout(60):
+            await self._proxy.confirmed.newer(seen)
+        confirmed = self._proxy.confirmed.value
+        assert confirmed is not None
+        assert not confirmed.rejected, confirmed.rejected
+        return (time.perf_counter() - started) * 1000
+
+
+async def run() -> list[str]:
+    """Measure; returns the lines to print."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ports = [free_port() for _ in range(PORTS)]
+        lines = []
+        async with instances(folder, ports, cpu=1) as direct:
+            async with (
+                bare(folder, ports, cpu=0) as plain,
+                static_envoy(folder, ports) as envoy,
+                sidecar(folder / "speed") as ours,
+            ):
+                await ours.follow(known(FEW, ports))
+                lines.append(line(f"worker, {FEW} services", resident(ours.worker), WORKER_AIMS[FEW], "MB"))
+                others = {"bare": plain, "envoy": envoy, "direct": (ports[0], direct)}
+                for what in PATHS:
+                    lines += await _compare(what, (ours.port, ours.worker), others)
+            async with sidecar(folder / "size") as ours:
+                lines += await _documents(ours, [*ports, free_port()])
+        (folder / "agent").mkdir()
+        lines.append(await _agent(folder / "agent"))
+        return lines
+
+
+async def _compare(what: str, ours: tuple[int, int], others: dict[str, tuple[int, int]]) -> list[str]:
+    path, aim = PATHS[what]
+    lines = []
+    for connections in (32, 1):
+        found: dict[str, list[Load]] = {name: [] for name in ("ours", *others)}
+        for _ in range(ROUNDS):
+            for name, (port, pid) in {"ours": ours, **others}.items():
+                asked = "/svc0/x" if name == "envoy" else path
+                found[name].append(await load(port, pid, asked, connections, SECONDS, (COOKIE,)))
+        for name, least in (("bare", aim), ("envoy", ENVOY_AIM)):
+            shown = f"{what}, {connections} connections, times {name}"
+            pairs = list(zip(found["ours"], found[name], strict=True))
+            rate = statistics.median(one.rate / other.rate for one, other in pairs)
+            cost = statistics.median(other.cost / one.cost for one, other in pairs)
+            lines += [
+                line(f"{shown}: requests/s", rate, least, "×", at_most=False),
+                line(f"{shown}: per processor second", cost, least, "×", at_most=False),
+            ]
+        lines.append("    " + ", ".join(_shown(name, seen) for name, seen in found.items()))
+        if connections == 1:
+            pairs = list(zip(found["ours"], found["direct"], strict=True))
+            added = statistics.median(one.p50 - other.p50 for one, other in pairs)
+            lines.append(line(f"{what}, 1 connection, added to the median", added, ADDED_AIM, "µs"))
+    return lines
+
+
+def _shown(name: str, seen: list[Load]) -> str:
+    rate = statistics.median(each.rate for each in seen) / 1000
+    return f"{name} {rate:.1f}k/s {statistics.median(each.cost for each in seen):.1f} µs"
+
+
+async def _documents(ours: Ours, ports: list[int]) -> list[str]:
+    """Whole documents of MANY services while calls go on, then as many changes of one service each."""
+    whole = known(MANY, ports)
+    took, longest = [], []
+    await ours.follow(known(FEW, ports))
+    quiet = await load(ours.port, ours.worker, "/svc1/x", 8, 3, (COOKIE,))
+    for turn in range(TURNS):
+        moved = {name: _turned(group, turn + 1) for name, group in whole.items()}
+        calls = asyncio.ensure_future(load(ours.port, ours.worker, "/svc1/x", 8, 3, (COOKIE,)))
+        await asyncio.sleep(1)
+        took.append(await ours.follow(moved))
+        longest.append((await calls).longest / 1000)
+    for change in range(CHANGES):
+        name = f"svc{change % MANY}"
+        moved = {**moved, name: _turned(moved[name], 1)}
+        await ours.follow(moved)
+    most = resident(ours.worker)
+    return [
+        line(f"{MANY} services changed at once, all applied", statistics.median(took), APPLY_AIM, "ms"),
+        line("longest call meanwhile, median of runs", statistics.median(longest), LONGEST_AIM, "ms"),
+        f"    longest call of as long a run without changes: {quiet.longest / 1000:.1f} ms",
+        line(f"worker, {MANY} services, {CHANGES} changes later", most, WORKER_AIMS[MANY], "MB"),
+    ]
+
+
+def _turned(group: tuple[Instance, ...], by: int) -> tuple[Instance, ...]:
+    """The same instances with the tags of others."""
+    tags = [instance.tags for instance in group]
+    by %= len(tags)
+    turned = zip(group, tags[by:] + tags[:by], strict=True)
+    return tuple(msgspec.structs.replace(instance, tags=(*found, f"turn{by}")) for instance, found in turned)
+
+
+async def _agent(folder: Path) -> str:
+    async with mesh(folder) as running:
+        for group in known(FEW, [free_port() for _ in range(PORTS)]).values():
+            for each in group:
+                registration = Registration(each.service_name, each.endpoint, ttl=60, status="UP")
+                await running.instances.register(registration)
+        agent = await running.add("web", backend=False, proxy="nginx")
+        await running.ready()
+        assert agent.process is not None
+        return line(f"agent, {FEW} services", resident(agent.process.pid), AGENT_AIM, "MB")
+
+
+@contextlib.asynccontextmanager
+async def sidecar(folder: Path) -> AsyncIterator[Ours]:
+    """An nginx as in a sidecar, on the first processor."""
+    os.mkdir(folder, mode=0o700)
+    port, web = free_port(), caller("web", ["v1"])
+    proxy = Nginx(
+        state_dir=folder, listen_host="127.0.0.1", http_port=port, own_service=web, access_log=folder / "log"
+    )
+    running = asyncio.ensure_future(proxy.run())
+    try:
+        async with asyncio.timeout(10):
+            while proxy.pid is None:
+                await asyncio.sleep(0.01)
+        proxy.desired.set(Desired({}, Stamp()))
+        async with asyncio.timeout(60):
+            await proxy.confirmed.newer(0)
+        worker = await worker_of(proxy.pid)
+        os.sched_setaffinity(worker, {0})
+        yield Ours(proxy, port, worker)
+    finally:
+        running.cancel()
+        await asyncio.wait([running])

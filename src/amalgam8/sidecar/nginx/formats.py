@@ -1,0 +1,76 @@
+"""The access record in nginx's own words: one JSON object for each call, which nginx writes by itself.
+
+Members are those of the original's access log, times in milliseconds; ``dst`` is the service and tags of
+the instance that was called, the last one if there were several attempts, or the service alone if none
+was. Only what a format cannot say, several rules or a trace, is put together in ``record.lua``.
+"""
+
+import itertools
+from pathlib import Path
+
+_MAPS = r"""
+    map $a8_tries $a8_attempts { "" $a8_once; default $a8_tries; }
+    map $upstream_addr $a8_once { "" 0; default 1; }
+    map $upstream_header_time $a8_took {
+        "~(?:^|[ ,:])0\.0*(?<a8_took_part>\d+)$" $a8_took_part;
+        "~(?<a8_took_s>\d+)\.(?<a8_took_p>\d+)$" $a8_took_s$a8_took_p;
+        default "-";
+    }
+    map $request_time $a8_ms {
+        "~^0\.0*(?<a8_part>\d+)$" $a8_part;
+        "~^(?<a8_s>\d+)\.(?<a8_p>\d+)$" $a8_s$a8_p;
+    }
+    map $a8_flags $a8_response_flags { "" "-"; default $a8_flags; }
+    map $a8_fired $a8_fault { "" false; default $a8_fired; }
+"""
+"""What the members of a record are made of."""
+
+_TIMES = (
+    '"status":"$status","start_time":"$a8_start","request_time":$a8_ms,"upstream_response_time":"$a8_took",',
+    '"src":"$a8_src","dst":"$a8_dst","attempts":$a8_attempts,"response_flags":"$a8_response_flags",',
+    '"module":"NGINX","method":"$request_method","protocol":"$server_protocol","fault":$a8_fault,',
+    '"upstream_host":"$upstream_addr","bytes_received":$request_length,"bytes_sent":$body_bytes_sent,',
+)
+"""What nginx alone knows at the end of a call, and nobody but nginx can have put in."""
+
+_WORDS = (
+    '"path":"$asked","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
+    '"request_id":"$a8_request_id","auth":"$http_host",',
+    '"message":"$request_method $asked $status",',
+)
+
+
+_ASKED = {"": "$request_uri", "_odd": "$a8_asked"}
+"""The path that was asked for, by the ending of the formats' names: ``odd.lua`` asks for another one."""
+
+
+def formats() -> str:
+    """Formats of the access record: without a rule, with the route's alone, and with what Lua wrote."""
+    plain, ruled = ('"rules":[]}',), ('"rules":["$a8_rule"]}',)
+    formats = (
+        ("a8_plain", "json", ("{", *_TIMES, *_WORDS, *plain)),
+        ("a8_ruled", "json", ("{", *_TIMES, *_WORDS, *ruled)),
+        ("a8_more", "none", ("{", *_TIMES, "$a8_more}")),
+    )
+    found = _MAPS
+    for (name, escape, pieces), (ending, asked) in itertools.product(formats, _ASKED.items()):
+        quoted = " ".join(f"'{piece}'" for piece in pieces).replace("$asked", asked)
+        found += f"    log_format {name}{ending} escape={escape} {quoted};\n"
+    return found
+
+
+def written(record: Path | None, traced: Path, ending: str = "") -> str:
+    """Where records go: each call in one format to ``record``, if any; a traced one to ``traced`` too.
+
+    ``ending`` is of the formats' names, one of ``_ASKED``.
+    """
+    places = [(record, name, variable) for name, variable in _CONDITIONS if record]
+    places.append((traced, "more", "traced"))
+    return "".join(
+        f"        access_log {place} a8_{name}{ending} buffer=64k flush=1s if=$a8_{variable};\n"
+        for place, name, variable in places
+    )
+
+
+_CONDITIONS = (("plain", "plain"), ("ruled", "rule"), ("more", "more"))
+"""The formats, and the variable that is set for a call of each."""

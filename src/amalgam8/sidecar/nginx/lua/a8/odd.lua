@@ -1,0 +1,54 @@
+-- Paths that nginx takes for malformed, a % that begins no escape say, and that an app may well take: its
+-- parser answers them with 400 before any handler is asked. Such a call is sent once more, to our own server
+-- on a unix socket, for the path "/" and with the one that was asked for in a header that only this socket
+-- believes. What follows the first line, and all that comes back, passes as it is.
+
+local headers = require "a8.headers"
+
+local LONGEST = 3600000  -- milliseconds
+local PIECE = 65536
+
+local M = { socket = "" }
+
+-- The path asked for, where this is such a call sent once more.
+function M.target()
+    local target, var = headers.odd, ngx.var
+    if not target or var.server_addr ~= M.socket then
+        headers.odd = nil
+        return nil
+    end
+    var.a8_asked = target
+    ngx.header["connection"] = "close"  -- the next call may be an ordinary one
+    return target
+end
+
+local function pass(from, to)
+    while true do
+        local data = from:receiveany(PIECE)
+        if not data or not to:send(data) then
+            return
+        end
+    end
+end
+
+-- The handler of the page for 400.
+function M.handle()
+    local method, target, version = ngx.var.request:match("^(%u+) (/[!-~\128-\255]*) (HTTP/1%.[01])$")
+    if not method or ngx.var.request_uri or ngx.var.server_addr == M.socket then
+        return ngx.exec("@a8_bad")
+    end
+    local app = ngx.req.socket(true)
+    local server = ngx.socket.tcp()
+    app:settimeouts(LONGEST, LONGEST, LONGEST)
+    server:settimeouts(1000, LONGEST, LONGEST)
+    if not app or not server:connect(M.socket) then
+        return ngx.exit(444)
+    end
+    server:send({ method, " / ", version, "\r\nx-a8-target: ", target, "\r\n" })
+    local sending = ngx.thread.spawn(pass, app, server)
+    pass(server, app)
+    ngx.thread.kill(sending)
+    return ngx.exit(444)
+end
+
+return M
