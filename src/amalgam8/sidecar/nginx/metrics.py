@@ -111,11 +111,11 @@ def _durations(counted: _Counted) -> Iterator[str]:
         for edge in (*EDGES, float("inf")):
             total += found.get(edge, 0)
             shown = "+Inf" if edge == float("inf") else f"{edge / 1000:g}"
-            labels = _labels((("destination", destination), ("le", shown)))
-            yield f"{name}_bucket{{{labels}}} {total:.15g}"
-        labels = _labels((("destination", destination),))
-        yield f"{name}_sum{{{labels}}} {sums.get(destination, 0):g}"
-        yield f"{name}_count{{{labels}}} {total:.15g}"
+            named = _labels((("destination", destination), ("le", shown)))
+            yield f"{name}_bucket{{{named}}} {total:.15g}"
+        named = _labels((("destination", destination),))
+        yield f"{name}_sum{{{named}}} {sums.get(destination, 0):g}"
+        yield f"{name}_count{{{named}}} {total:.15g}"
 
 
 def _labels(pairs: Iterable[tuple[str, object]]) -> str:
