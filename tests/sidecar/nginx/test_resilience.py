@@ -17,9 +17,9 @@ from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target
 from tests.sidecar.nginx.support import Client, Mesh, backends, running, until
 
 
-def limited(*peers: Peer, timeout: float = 0, **members: Any) -> ServiceRouting:
+def limited(*peers: Peer, **members: Any) -> ServiceRouting:
     target = Target("reviews", policy=Policy("", Resilience(**members)))
-    return ServiceRouting("reviews", (Route((Slice(target, timeout=timeout),)),), peers={target: peers})
+    return ServiceRouting("reviews", (Route((Slice(target),)),), peers={target: peers})
 
 
 async def statuses(mesh: Mesh, count: int) -> Counter[int]:
