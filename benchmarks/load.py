@@ -75,8 +75,9 @@ def _microseconds(found: re.Match[str]) -> float:
 
 
 def spent(pid: int) -> float:
-    """Seconds of processor time that the process has had."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="utf-8").split()[0]) / 1e9
+    """Seconds of processor time that the threads of the process have had."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text(encoding="utf-8").split()[0]) for each in threads) / 1e9
 
 
 def resident(pid: int) -> float:

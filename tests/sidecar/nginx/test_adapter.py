@@ -183,6 +183,28 @@ async def test_a_document_above_the_limit_is_refused(mesh: Mesh, tmp_path: Path)
     writer.close()
 
 
+async def test_a_thousand_services_are_followed_while_calls_go_on(mesh: Mesh) -> None:
+    async with backends("one", "two") as (one, two):
+        stop = asyncio.Event()
+
+        async def calls() -> int:
+            count = 0
+            async with Client(mesh.port) as client:
+                while not stop.is_set():
+                    assert (await client.ask("/svc0/x")).status == 200
+                    count += 1
+            return count
+
+        await mesh.follow(simple("svc0", one.peer()))
+        load = asyncio.create_task(calls())
+        for each in (one, two):
+            await mesh.follow(*(simple(f"svc{number}", *[each.peer()] * 5) for number in range(1000)))
+            assert (await mesh.ask("/svc999/x")).call.name == each.name
+        stop.set()
+        assert await load > 10
+        assert (await mesh.ask("/svc0/x")).call.name == "two"
+
+
 async def test_the_control_socket_is_its_owners_alone(mesh: Mesh, tmp_path: Path) -> None:
     sockets = [tmp_path / name for name in ("control.sock", "hop.sock", "odd.sock")]
     await until(lambda: all(each.exists() and each.stat().st_mode & 0o777 == 0o600 for each in sockets))

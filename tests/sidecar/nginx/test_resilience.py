@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from amalgam8.model.rule import Resilience
+from amalgam8.routing.condition import Condition
 from amalgam8.routing.plan import Policy
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target
 from tests.sidecar.nginx.support import Client, Mesh, backends, running, until
 
 
-def limited(*peers: Peer, timeout: float = 0, **members: Any) -> ServiceRouting:
+def limited(*peers: Peer, **members: Any) -> ServiceRouting:
     target = Target("reviews", policy=Policy("", Resilience(**members)))
-    return ServiceRouting("reviews", (Route((Slice(target, timeout=timeout),)),), peers={target: peers})
+    return ServiceRouting("reviews", (Route((Slice(target),)),), peers={target: peers})
 
 
 async def statuses(mesh: Mesh, count: int) -> Counter[int]:
@@ -57,11 +58,17 @@ async def test_calls_beyond_a_limit_are_refused_and_others_wait(
 
 async def test_a_call_whose_time_is_over_while_it_waits_ends_with_504(mesh: Mesh) -> None:
     async with backends("one") as (one,):
-        await mesh.follow(limited(one.peer(), timeout=0.3, max_connections=1))
+        target = Target("reviews", policy=Policy("", Resilience(max_connections=1)))
+        patient = Route((Slice(target, timeout=60),), Condition((("x-patient", "yes"),)))
+        hasty = Route((Slice(target, timeout=0.2),))
+        await mesh.follow(ServiceRouting("reviews", (patient, hasty), peers={target: (one.peer(),)}))
         one.gate = asyncio.Event()
-        assert await statuses(mesh, 2) == {504: 2}
-        assert one.calls == 1  # the other one waited for its connection
+        held = asyncio.create_task(mesh.ask("/reviews/x", ("x-patient", "yes")))
+        await until(lambda: one.calls == 1)
+        assert (await mesh.ask("/reviews/x")).status == 504
+        assert one.calls == 1  # it waited for the connection, and never had it
         one.gate.set()
+        assert (await held).status == 200
 
 
 async def test_what_a_worker_that_died_had_counted_goes(tmp_path: Path) -> None:

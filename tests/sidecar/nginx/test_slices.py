@@ -1,5 +1,6 @@
 """Shares of a budget through a real nginx: what passes, what it counts, and what a new start knows."""
 
+import json
 import os
 import signal
 

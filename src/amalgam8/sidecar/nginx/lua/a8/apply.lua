@@ -13,11 +13,14 @@ local documents, shared = ngx.shared.a8_documents, ngx.shared.a8_state
 local PERIOD = 0.01
 local AT_ONCE = 15  -- services built between two looks at the requests
 local PAUSE = 0.001
+local TIDY_EVERY = 1  -- seconds at least between two searches for what no generation needs any more
+local TIDY_STEP = 100  -- KB looked at between two looks at the requests
 
 local M = { own = "" }
 
 local known = {}  -- name -> {generation, service}
 local busy = false
+local tidied, tidied_at = 0, 0
 
 local function tables_of(generation, services)
     local tables = { generation = generation, own = M.own, by_name = {}, by_key = {}, outers = {} }
@@ -92,6 +95,14 @@ function M.alone(work)
     end
 end
 
+-- Free what older generations had, in small steps; by itself it would stay until there is as much again.
+local function tidy(now)
+    tidied, tidied_at = M.tables.generation, now
+    while not collectgarbage("step", TIDY_STEP) do
+        ngx.sleep(PAUSE)
+    end
+end
+
 local function tick()
     local newest = documents:get("generation") or 0
     local mine = M.tables and M.tables.generation or 0
@@ -101,6 +112,9 @@ local function tick()
     local now = ngx.now()
     eject.tick(now)
     figures.tick(now)
+    if M.tables and M.tables.generation ~= tidied and now > tidied_at + TIDY_EVERY then
+        tidy(now)
+    end
 end
 
 -- Start following, in a worker: what is current is loaded before its first request.

@@ -4,6 +4,7 @@ local doors = require "a8.doors"
 local figures = require "a8.figures"
 local match = require "a8.match"
 
+local NONE = {}
 local CALLS_PER_CONNECTION = 1000000
 
 local M = {}
@@ -211,7 +212,7 @@ function M.service(document)
             entry.match = match.condition(each.match)
             entries[i] = entry
         end
-        service[kind] = entries
+        service[kind] = entries[1] and entries or NONE
     end
     service.acts = (service.traces[1] or service.faults[1] or service.mirrors[1] or service.headers[1]) ~= nil
     for _, entry in ipairs(service.access) do
