@@ -21,7 +21,7 @@ from xds.type.matcher.v3 import matcher_pb2
 
 from amalgam8.routing.condition import Condition
 from amalgam8.routing.plan import Entry
-from amalgam8.sidecar.envoy.messages import NAMESPACE, packed
+from amalgam8.sidecar.envoy.messages import NAMESPACE, NOTED, packed
 from amalgam8.sidecar.envoy.patterns import predicate
 
 E = TypeVar("E", bound=Entry)
@@ -82,7 +82,7 @@ def place() -> AnyMessage:
 def noted(**values: Any) -> AnyMessage:
     """A filter that notes values for the access record and for words about refusals."""
     struct = Struct()
-    struct.update(values)
+    struct.update({NOTED: "1"} | values)
     config = set_metadata_pb2.Config()
     config.metadata.add(metadata_namespace=NAMESPACE, allow_overwrite=True, value=struct)
     return packed(config)

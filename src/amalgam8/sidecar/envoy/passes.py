@@ -40,17 +40,18 @@ from amalgam8.sidecar.envoy.speech import spoken
 HOP = "%UPSTREAM_HOST% %RESPONSE_FLAGS% %UPSTREAM_METADATA(a8:name)%"
 """What the last pass tells of an attempt: the instance's address, flags, service and tags."""
 
-Metadata = Callable[..., Any]
+Words = Callable[..., Any]
+"""Makes the members of a Route message that say what it is."""
 
 
 class Passes:
     """Collects the passes that the routes of one service need, by name."""
 
-    def __init__(self, service: ServiceRouting, metadata: Metadata) -> None:
+    def __init__(self, service: ServiceRouting, words: Words) -> None:
         self.entries: dict[str, bytes] = {}
         self.hold = 0.0
         self._faults = service.faults
-        self._metadata = metadata
+        self._words = words
 
     def acting(self, piece: Slice) -> list[FaultEntry]:
         """The fault entries that do something to a slice."""
@@ -123,8 +124,8 @@ class Passes:
         message = route_components_pb2.Route(
             match={"prefix": "/"},
             route={"cluster": cluster, "auto_host_rewrite": {"value": True}},
-            metadata=self._metadata(route),
         )
+        message.MergeFrom(self._words(route))
         bound(message.route, attempts)
         return message
 

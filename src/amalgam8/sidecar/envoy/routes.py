@@ -1,7 +1,7 @@
 """The RouteConfigurations of both passes, put together from the branches of the services.
 
-In the tree of first segments the longest key that fits wins, and is looked at again, so that no name
-reaches into another. Pieces are joined as bytes: a service that did not change costs nothing.
+In the tree of first segments each key ends with the segment's slash, so that no name reaches into
+another. Pieces are joined as bytes: a service that did not change costs nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,8 +16,8 @@ from amalgam8.sidecar.envoy.limits import bucket_config
 from amalgam8.sidecar.envoy.messages import (
     BUCKET,
     MAIN,
-    NAMESPACE,
     NEXT_HEADER,
+    PATH_HEADER,
     SECOND,
     Resource,
     entry,
@@ -71,17 +71,14 @@ def _configuration(
     """Serialised RouteConfiguration around the serialised parts."""
     matcher = member(3, serialized(on_match("route", to_nowhere(otherwise))))
     if entries:
-        match_input = {"name": "path", "typed_config": header_input(":path")}
+        match_input = {"name": "path", "typed_config": header_input(PATH_HEADER)}
         tree = serialized(matcher_pb2.Matcher.MatcherTree(input=match_input)) + member(3, entries)
         matcher += member(2, tree)
     if rows := b"".join(member(1, row) for _, row in outers):
         matcher = member(1, rows) + member(3, member(1, matcher))
     host = serialized(host_message(MAIN, ["*"])) + member(21, matcher)
     around = route_pb2.RouteConfiguration(name=MAIN, ignore_port_in_host_matching=True)
-    around.request_headers_to_add.add(
-        header={"key": "traceparent", "value": f"%DYNAMIC_METADATA({NAMESPACE}:traceparent)%"},
-        append_action="ADD_IF_ABSENT",
-    )
+    around.request_headers_to_remove.append(PATH_HEADER)
     if limits is not None:
         around.typed_per_filter_config[BUCKET].CopyFrom(limits)
     return serialized(around) + b"".join(member(2, each) for each in (*hosts, host))

@@ -37,6 +37,7 @@ from amalgam8.sidecar.envoy.messages import (
     LIMIT,
     NAMESPACE,
     NEXT_HEADER,
+    PATH_HEADER,
     REASON_HEADER,
     TRACE,
     UNKNOWN,
@@ -85,7 +86,7 @@ def branch(service: ServiceRouting) -> Branch:
 def unavailable(name: str) -> Branch:
     """The part of a service that is known and of which nothing could be rendered: 503."""
     message = to_nowhere("SERVICE_UNAVAILABLE")
-    message.metadata.MergeFrom(_metadata(name))
+    message.MergeFrom(route_components_pb2.Route(name=name, metadata=_metadata(name)))
     tree = matcher_pb2.Matcher(on_no_match=on_match("route", message))
     return Branch(_segment(name, tree), host=_named_host(name, tree))
 
@@ -95,7 +96,7 @@ class _Service:
 
     def __init__(self, service: ServiceRouting) -> None:
         self._service = service
-        self._passes = Passes(service, self._route_metadata)
+        self._passes = Passes(service, self._words)
         self._targets: set[str] = set()
         self._rows = 0
         self._shared: dict[str, AnyMessage] = {}
@@ -129,9 +130,7 @@ class _Service:
         assert outer is not None  # noqa: S101 - it is one of ``outers``
         if outer.path:
             match = {"path": outer.path}
-            here: Predicate = any_of(
-                [value(":path", exact=outer.path), value(":path", prefix=f"{outer.path}?")]
-            )
+            here: Predicate = value(PATH_HEADER, exact=f"{outer.path}/")
         else:
             match = {"prefix": outer.prefix}
             here = value(":path", prefix=outer.prefix)
@@ -204,7 +203,7 @@ class _Service:
                 f"its routes and mirrors make more than {ROWS_LIMIT} combinations, which is the most possible"
             )
         message.MergeFrom(route_components_pb2.Route(match=match or {"prefix": "/"}, route=action))
-        message.metadata.CopyFrom(self._route_metadata(route, mirror.rule if mirror else ""))
+        message.MergeFrom(self._words(route, mirror.rule if mirror else ""))
         for place, config in self._shared.items():
             message.typed_per_filter_config[place].CopyFrom(config)
         for copied in mirror.mirrors if mirror else ():
@@ -295,8 +294,10 @@ class _Service:
             else:
                 message.route.hash_policy.add(cookie={"name": route.affinity.cookie})
 
-    def _route_metadata(self, route: Route, mirror: str = "") -> Any:
-        return _metadata(self._service.name, route.rule, mirror)
+    def _words(self, route: Route, mirror: str = "") -> Any:
+        """The members of a Route message that say what it is."""
+        name = self._service.name
+        return route_components_pb2.Route(name=name, metadata=_metadata(name, route.rule, mirror))
 
 
 _AUTHORITY = {"host": ":authority"}
@@ -308,18 +309,8 @@ def nested_or_only(tree: Any) -> Any:
 
 
 def _segment(name: str, tree: Any) -> bytes:
-    """A service's entry in the tree of first segments: the longest key that fits wins, and is looked at."""
-    prefix = f"/{address(name)}"
-    here = any_of(
-        [
-            value(":path", prefix=f"{prefix}/"),
-            value(":path", exact=prefix),
-            value(":path", prefix=f"{prefix}?"),
-        ]
-    )
-    checked = matcher_pb2.Matcher(on_no_match=on_match("route", to_nowhere("NOT_FOUND")))
-    checked.matcher_list.matchers.add(predicate=here, on_match=nested_or_only(tree))
-    return member(1, entry(prefix, serialized(nested(checked))))
+    """A service's entry in the tree of first segments."""
+    return member(1, entry(f"/{address(name)}/", serialized(nested_or_only(tree))))
 
 
 def _named_host(name: str, tree: Any) -> bytes:
@@ -330,11 +321,14 @@ def _named_host(name: str, tree: Any) -> bytes:
 
 
 def _metadata(name: str, rule: str = "", mirror: str = "") -> Any:
-    """For words about refusals, and the rules for the access record."""
-    values = {"service": name, "key": address(name), "rule": rule}
-    values |= {key: text for key, text in (("route", rule), ("mirror", mirror)) if text}
-    fields = {key: {"string_value": text} for key, text in values.items()}
-    return base_pb2.Metadata(filter_metadata={NAMESPACE: {"fields": fields}})
+    """For words about refusals, and the rules for the access record; the service is the route's name.
+
+    None: there is nothing to say. Metadata makes a route dearer by a quarter.
+    """
+    key = address(name)
+    values = {"key": "" if key == name else key, "rule": rule, "mirror": mirror}
+    fields = {key: {"string_value": text} for key, text in values.items() if text}
+    return base_pb2.Metadata(filter_metadata={NAMESPACE: {"fields": fields}}) if fields else None
 
 
 def to_nowhere(status: str) -> Any:
