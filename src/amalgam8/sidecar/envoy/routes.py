@@ -10,6 +10,7 @@ from envoy.config.route.v3 import route_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from xds.type.matcher.v3 import matcher_pb2
 
+from amalgam8.routing.addressing import named_hosts
 from amalgam8.sidecar.envoy.attempts import host_message
 from amalgam8.sidecar.envoy.choices import on_match
 from amalgam8.sidecar.envoy.limits import bucket_config
@@ -36,12 +37,10 @@ def routes(parts: Mapping[str, Branch], own_service: str = "") -> Resource:
     """
     entries = b"".join(parts[name].body for name in sorted(parts))
     outers = sorted(outer for part in parts.values() for outer in part.outers)
-    hosts: dict[str, bytes] = {}
-    for name in sorted(parts, key=lambda name: (name != name.lower(), name)):
-        if name != own_service and parts[name].host:
-            hosts.setdefault(name.lower(), parts[name].host)  # Envoy compares hosts without case
+    named = named_hosts((name for name in parts if parts[name].host), own_service)
+    hosts = [parts[named[host]].host for host in sorted(named)]
     limits = bucket_config(limit for part in parts.values() for limit in part.limits)
-    return resource(MAIN, _configuration(entries, outers, hosts.values(), "NOT_FOUND", limits))
+    return resource(MAIN, _configuration(entries, outers, hosts, "NOT_FOUND", limits))
 
 
 def waiting_routes() -> Resource:
