@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
-from benchmarks import propagation, sidecar
+from benchmarks import propagation, rendering, sidecar
 from benchmarks.figures import machine
 
-BENCHMARKS = {"propagation": propagation.run, "sidecar": sidecar.run}
+BENCHMARKS = {"propagation": propagation.run, "rendering": rendering.run, "sidecar": sidecar.run}
 
 
 def main() -> int:

@@ -17,8 +17,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import free_port
-
 from amalgam8.model.caller import caller
 from amalgam8.model.instance import Endpoint, Instance, instance_id
 from amalgam8.model.rule_reader import read_list
@@ -29,7 +27,7 @@ from amalgam8.sidecar.envoy.admin import STATS
 from amalgam8.sidecar.envoy.bootstrap import BUCKETS
 from amalgam8.sidecar.envoy.process import find_binary
 from amalgam8.sidecar.proxy import Desired, Stamp
-from benchmarks.figures import line
+from benchmarks.figures import free_port, line
 
 SECONDS = 4
 PAIRS = 5
@@ -48,7 +46,7 @@ async def run() -> list[str]:
         ports = [free_port() for _ in range(PORTS)]
         async with _process(folder, "backend", _backend(ports), cpu=1), _static(folder, ports) as static:
             for services in (50, 1000):
-                async with _sidecar(folder / f"sidecar-{services}", services, ports) as ours:
+                async with driven(folder / f"sidecar-{services}", services, ports) as ours:
                     for connections in (1, 32):
                         lines += await _compare(f"{services} services", ours, static, connections)
     return lines
@@ -94,7 +92,7 @@ def _ticks(pid: int) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _sidecar(folder: Path, services: int, ports: list[int]) -> AsyncIterator[tuple[int, int]]:
+async def driven(folder: Path, services: int, ports: list[int]) -> AsyncIterator[tuple[int, int]]:
     """The port and process of an Envoy that is driven as in a sidecar."""
     os.mkdir(folder, mode=0o700)
     port, web = free_port(), caller("web", ["v1"])

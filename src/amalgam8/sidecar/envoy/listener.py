@@ -19,7 +19,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
-from amalgam8.sidecar.envoy.choices import place
+from amalgam8.sidecar.envoy.choices import noted, place
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
     BUCKET,
@@ -29,6 +29,7 @@ from amalgam8.sidecar.envoy.messages import (
     HOP_HEADER,
     LIMIT,
     MAIN,
+    MIRROR,
     NAMESPACE,
     NOTED,
     PATH_HEADER,
@@ -95,6 +96,7 @@ def _main_manager(loggers: Sequence[Any]) -> Any:
             _off(UNKNOWN, _name_from_path()),
             *(_off(name, place()) for name in (ACCESS, LIMIT)),
             _off(BUCKET, packed(local_rate_limit_pb2.LocalRateLimit(stat_prefix=BUCKET))),
+            _off(MIRROR, noted()),
             *(_off(name, place()) for name in (TRACE, FAULT, HEADERS)),
             _off(HOP, _hop()),
             _router(),

@@ -80,7 +80,7 @@ def _plain(source: str) -> dict[str, Any]:
         "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         "bytes_received": "%BYTES_RECEIVED%",
         "bytes_sent": "%BYTES_SENT%",
-        "rules": list(_ROUTE_RULES),
+        "rules": [f"%METADATA(ROUTE:{NAMESPACE}:rule)%"],
     }
 
 
@@ -91,7 +91,7 @@ def _members(source: str, is_traced: bool) -> dict[str, Any]:
         "response_flags": _first(_dynamic("flags"), {"command": "RESPONSE_FLAGS"}),
         "upstream_host": _first(_dynamic("host"), {"command": "UPSTREAM_HOST"}),
         "rules": [
-            *_ROUTE_RULES,
+            *(f"%METADATA(ROUTE:{NAMESPACE}:{key})%" for key in ("rule", "mirror")),
             *(
                 f"%DYNAMIC_METADATA({NAMESPACE}:{key})%"
                 for key in ("denied", "limit", "headers", "fault", "trace")
@@ -104,7 +104,6 @@ def _members(source: str, is_traced: bool) -> dict[str, Any]:
 
 
 _PATH = f"%FILTER_STATE({PATH_STATE}:PLAIN)%"
-_ROUTE_RULES = tuple(f"%METADATA(ROUTE:{NAMESPACE}:{key})%" for key in ("rule", "mirror"))
 _UPSTREAM = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
 _SERVICE = {"command": "ROUTE_NAME"}
 _NOBODY = {"command": "METADATA", "param": f"ROUTE:{NAMESPACE}:dst"}

@@ -35,6 +35,7 @@ from amalgam8.sidecar.envoy.messages import (
     HOP,
     INTERNAL,
     LIMIT,
+    MIRROR,
     NAMESPACE,
     NEXT_HEADER,
     PATH_HEADER,
@@ -206,6 +207,8 @@ class _Service:
         message.MergeFrom(self._words(route, mirror.rule if mirror else ""))
         for place, config in self._shared.items():
             message.typed_per_filter_config[place].CopyFrom(config)
+        if mirror:
+            message.typed_per_filter_config[MIRROR].CopyFrom(_ON)
         for copied in mirror.mirrors if mirror else ():
             target = mirror_target(self._service.name, copied).name
             self._targets |= {*both(target)}
