@@ -3,13 +3,14 @@
 from collections import deque
 from collections.abc import Iterable
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amalgam8.sidecar.envoy.ads import KINDS, Ads, Request, Response, State
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource
 
-SHORT = {CLUSTER: "C", ENDPOINTS: "E", ROUTES: "R", LISTENER: "L"}
+SHORT = {CLUSTER: "C", ENDPOINTS: "E", EXTENSION: "X", ROUTES: "R", LISTENER: "L"}
 LONG = {short: kind for kind, short in SHORT.items()}
 
 
@@ -143,6 +144,27 @@ def test_clusters_then_endpoints_then_routes_then_removal() -> None:
 def test_weights_and_patterns_are_routes_only() -> None:
     play = Playbook().started(state("a1", "r1"))
     assert play.want(state("a1", "r2")) == ["R r2"]
+
+
+def test_filters_go_before_the_routes_that_enable_them() -> None:
+    play = Playbook().started(state("a1", "r1"))
+    play.ask("X", "f")
+    wanted = msgspec.structs.replace(state("a1", "r2"), extensions={"f": Resource("f", "f1")})
+    assert play.want(wanted) == ["X f1"]
+    assert not followed(play, wanted)
+    assert play.ack("X") == ["R r2"]
+    play.ack("R")
+    assert followed(play, wanted)
+    assert play.want(msgspec.structs.replace(wanted, routes={"main": Resource("main", "r3")})) == ["R r3"]
+
+
+def test_a_refused_filter_keeps_the_routes_as_they_are() -> None:
+    play = Playbook().started(state("a1", "r1"))
+    play.ask("X", "f")
+    wanted = msgspec.structs.replace(state("a1", "r2"), extensions={"f": Resource("f", "f1")})
+    assert play.want(wanted) == ["X f1"]
+    assert play.nack("X", "no") == []
+    assert play.ads.refused(LONG["X"])["f"].words == "no"
 
 
 def test_endpoints_go_at_once_and_alone() -> None:

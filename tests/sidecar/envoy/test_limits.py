@@ -7,6 +7,7 @@ from amalgam8.routing.plan import (
     LimitEntry,
     PlanLimit,
 )
+from amalgam8.sidecar.envoy.limits import bucket_filter
 from tests.sidecar.envoy.support import (
     Mesh,
     backends,
@@ -74,3 +75,25 @@ async def test_a_limit_refills_without_steps(mesh: Mesh) -> None:
         started = time.monotonic()
         passed = (await statuses(mesh, 400))[200]
         assert passed <= (time.monotonic() - started) * 50 + 52
+
+
+async def test_a_bucket_outlives_changes_of_everything_but_its_limits(mesh: Mesh) -> None:
+    async with backends("one", "two") as (one, two):
+        limits = (LimitEntry(rule="l", limits=(PlanLimit(4, per=3600),)),)
+        await mesh.follow(simple("svc", one.peer(), limits=limits))
+        assert await statuses(mesh, 3) == {200: 3}
+        rerouted = service(
+            "svc",
+            [(when(a="1"), {"two": 1}), (ALWAYS, {"one": 1})],
+            {"one": (one.peer(),), "two": (two.peer(),)},
+            limits=limits,
+        )
+        await mesh.follow(rerouted, simple("another", two.peer()))
+        assert await statuses(mesh, 3) == {200: 1, 429: 2}
+        apart = next(name for name in map(str, range(100)) if bucket_filter(name) != bucket_filter("svc"))
+        await mesh.follow(rerouted, simple(apart, two.peer(), limits=limits))
+        assert await statuses(mesh, 2) == {429: 2}
+        assert await statuses(mesh, 6, f"/{apart}/") == {200: 4, 429: 2}
+        more = (LimitEntry(rule="l", limits=(PlanLimit(5, per=3600),)),)
+        await mesh.follow(simple("svc", one.peer(), limits=more))
+        assert await statuses(mesh, 7) == {200: 5, 429: 2}

@@ -20,7 +20,7 @@ from amalgam8.sidecar.envoy.admin import STATS, fetch, metrics
 from amalgam8.sidecar.envoy.ads import LINGER, Ads, Request
 from amalgam8.sidecar.envoy.bootstrap import bootstrap
 from amalgam8.sidecar.envoy.listener import listeners
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES, SECOND
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, MAIN, ROUTES, SECOND
 from amalgam8.sidecar.envoy.process import Process, check_port, find_binary, listen_address, port_taken
 from amalgam8.sidecar.envoy.record import loggers
 from amalgam8.sidecar.envoy.recorder import Recorder
@@ -238,17 +238,26 @@ class _Configuration:
         return True
 
     def _learn_routes(self) -> bool:
-        refused = self._ads.refused(ROUTES)
-        versions = {name: item.version for name, item in self._state.routes.items()}
-        words = [bad.words for name, bad in refused.items() if bad.version == versions.get(name)]
+        versions = self._whole()
+        words = [
+            refusal.words
+            for kind in (ROUTES, EXTENSION)
+            for name, refusal in self._ads.refused(kind).items()
+            if versions.get((kind, name)) == refusal.version
+        ]
         if not words:
             return False
         self._trial.refused(words[0])
         self._want()
-        if {name: item.version for name, item in self._state.routes.items()} != versions:
+        if self._whole() != versions:
             return True
         log.error("the proxy refuses its configuration, and not for one destination: %s", words[0])
         return False
+
+    def _whole(self) -> dict[tuple[str, str], str]:
+        """The versions of what is made of several destinations, by kind and name."""
+        kinds = (ROUTES, EXTENSION)
+        return {(kind, name): item.version for kind in kinds for name, item in self._state.of(kind).items()}
 
     def _learn_acceptance(self) -> bool:
         if self._ads.followed is not self._state or self._stamp is None:

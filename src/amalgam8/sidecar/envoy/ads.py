@@ -1,9 +1,10 @@
 """What to send to Envoy, and when: the aggregated discovery stream as a state machine without I/O.
 
 Make before break, each step on the acknowledgement of the one before, never on a clock: clusters that are
-new or changed, their endpoints, then routes, then the clusters that no route needs any more, after calls
-that may still be on their way to them are over. Endpoints go out by themselves as they change. A newer
-state may come at any time: each step looks at what Envoy has and at the newest state, and at nothing else.
+new or changed, their endpoints and the filters' configurations, then routes, then the clusters that no
+route needs any more, after calls that may still be on their way to them are over. Endpoints go out by
+themselves as they change. A newer state may come at any time: each step looks at what Envoy has and at
+the newest state, and at nothing else.
 Time is an argument, in seconds. Wire format: incremental xDS (``envoy.service.discovery.v3``).
 """
 
@@ -12,7 +13,7 @@ from itertools import count
 
 import msgspec
 
-from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, LISTENER, MAIN, ROUTES, Resource
+from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, MAIN, ROUTES, Resource
 
 LINGER = 60.0
 """Seconds that a cluster stays at least after the last route to it is gone."""
@@ -20,7 +21,7 @@ LINGER = 60.0
 _UNKNOWN = ""
 """In place of a version: Envoy may have the resource, and nobody knows which."""
 
-KINDS = (CLUSTER, ENDPOINTS, ROUTES, LISTENER)
+KINDS = (CLUSTER, ENDPOINTS, EXTENSION, ROUTES, LISTENER)
 
 
 class State(msgspec.Struct, frozen=True):
@@ -31,6 +32,7 @@ class State(msgspec.Struct, frozen=True):
 
     clusters: Mapping[str, Resource] = {}
     endpoints: Mapping[str, Resource] = {}
+    extensions: Mapping[str, Resource] = {}
     routes: Mapping[str, Resource] = {}
     listeners: Mapping[str, Resource] = {}
     hold: float = 0.0
@@ -40,6 +42,8 @@ class State(msgspec.Struct, frozen=True):
             return self.clusters
         if kind == ENDPOINTS:
             return self.endpoints
+        if kind == EXTENSION:
+            return self.extensions
         return self.routes if kind == ROUTES else self.listeners
 
 
@@ -176,6 +180,7 @@ class Ads:
             for response in (
                 self._clusters_step(),
                 self._named_step(ENDPOINTS, self._channels[ENDPOINTS].names),
+                self._named_step(EXTENSION, self._channels[EXTENSION].names),
                 self._routes_step(),
                 self._named_step(LISTENER, self._wanted.listeners),
                 self._removals_step(now),
@@ -249,6 +254,9 @@ class Ads:
             return None
         if not self._channels[ENDPOINTS].settled(wanted.endpoints, wanted.clusters):
             return None
+        filters = self._channels[EXTENSION]
+        if not filters.settled(wanted.extensions, filters.names & wanted.extensions.keys()):
+            return None
         channel = self._channels[ROUTES]
         behind = channel.names - {MAIN}
         if behind and any(channel.wants(wanted.routes, name) for name in behind if name in wanted.routes):
@@ -291,6 +299,7 @@ class Ads:
         return (
             listeners.settled(wanted.listeners, wanted.listeners)
             and routes.settled(wanted.routes, wanted.routes)
+            and self._channels[EXTENSION].settled(wanted.extensions, wanted.extensions)
             and self._channels[CLUSTER].settled(wanted.clusters, wanted.clusters)
             and self._channels[ENDPOINTS].settled(wanted.endpoints, wanted.clusters)
         )

@@ -12,7 +12,6 @@ from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
-from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
@@ -20,9 +19,10 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import heade
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
 from amalgam8.sidecar.envoy.choices import noted, place
+from amalgam8.sidecar.envoy.limits import bucket_config
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
-    BUCKET,
+    BUCKETS,
     FAULT,
     HEADERS,
     HOP,
@@ -95,7 +95,7 @@ def _main_manager(loggers: Sequence[Any]) -> Any:
             http_connection_manager_pb2.HttpFilter(name=REQUEST, typed_config=_request()),
             _off(UNKNOWN, _name_from_path()),
             *(_off(name, place()) for name in (ACCESS, LIMIT)),
-            _off(BUCKET, packed(local_rate_limit_pb2.LocalRateLimit(stat_prefix=BUCKET))),
+            *(_sent(name) for name in BUCKETS),
             _off(MIRROR, noted()),
             *(_off(name, place()) for name in (TRACE, FAULT, HEADERS)),
             _off(HOP, _hop()),
@@ -159,6 +159,18 @@ ADS = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": timedel
 
 def _off(name: str, config: Any) -> Any:
     return http_connection_manager_pb2.HttpFilter(name=name, disabled=True, typed_config=config)
+
+
+def _sent(name: str) -> Any:
+    """A filter whose configuration is a resource of its own; until it is there, it limits nothing."""
+    empty = bucket_config(())
+    source = {
+        "config_source": ADS,
+        "default_config": empty,
+        "apply_default_config_without_warming": True,
+        "type_urls": [empty.type_url],
+    }
+    return http_connection_manager_pb2.HttpFilter(name=name, disabled=True, config_discovery=source)
 
 
 def _router() -> Any:

@@ -14,6 +14,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINTS = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 
 MAIN = "main"
@@ -60,7 +61,7 @@ UNKNOWN = "a8.unknown"
 
 ACCESS = "a8.access"
 LIMIT = "a8.limit"
-BUCKET = "a8.bucket"
+BUCKETS = tuple(f"a8.bucket-{number}" for number in range(8))
 MIRROR = "a8.mirror"
 TRACE = "a8.trace"
 FAULT = "a8.fault"

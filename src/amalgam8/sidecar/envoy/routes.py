@@ -7,15 +7,12 @@ another. Pieces are joined as bytes: a service that did not change costs nothing
 from collections.abc import Iterable, Mapping
 
 from envoy.config.route.v3 import route_pb2
-from google.protobuf.any_pb2 import Any as AnyMessage
 from xds.type.matcher.v3 import matcher_pb2
 
 from amalgam8.routing.addressing import named_hosts
 from amalgam8.sidecar.envoy.attempts import host_message
 from amalgam8.sidecar.envoy.choices import on_match
-from amalgam8.sidecar.envoy.limits import bucket_config
 from amalgam8.sidecar.envoy.messages import (
-    BUCKET,
     MAIN,
     NEXT_HEADER,
     PATH_HEADER,
@@ -39,8 +36,7 @@ def routes(parts: Mapping[str, Branch], own_service: str = "") -> Resource:
     outers = sorted(outer for part in parts.values() for outer in part.outers)
     named = named_hosts((name for name in parts if parts[name].host), own_service)
     hosts = [parts[named[host]].host for host in sorted(named)]
-    limits = bucket_config(limit for part in parts.values() for limit in part.limits)
-    return resource(MAIN, _configuration(entries, outers, hosts, "NOT_FOUND", limits))
+    return resource(MAIN, _configuration(entries, outers, hosts, "NOT_FOUND"))
 
 
 def waiting_routes() -> Resource:
@@ -65,7 +61,6 @@ def _configuration(
     outers: Iterable[tuple[OUTER_ORDER, bytes]],
     hosts: Iterable[bytes],
     otherwise: str,
-    limits: AnyMessage | None = None,
 ) -> bytes:
     """Serialised RouteConfiguration around the serialised parts."""
     matcher = member(3, serialized(on_match("route", to_nowhere(otherwise))))
@@ -78,6 +73,4 @@ def _configuration(
     host = serialized(host_message(MAIN, ["*"])) + member(21, matcher)
     around = route_pb2.RouteConfiguration(name=MAIN, ignore_port_in_host_matching=True)
     around.request_headers_to_remove.append(PATH_HEADER)
-    if limits is not None:
-        around.typed_per_filter_config[BUCKET].CopyFrom(limits)
     return serialized(around) + b"".join(member(2, each) for each in (*hosts, host))

@@ -24,7 +24,7 @@ from amalgam8.sidecar.envoy.attempts import DEFAULT, Attempts, attempts_of, boun
 from amalgam8.sidecar.envoy.choices import first_match, nested, on_match, picked
 from amalgam8.sidecar.envoy.faults import Unrenderable, percentage
 from amalgam8.sidecar.envoy.kinds import access_config, changed_headers, trace_filters
-from amalgam8.sidecar.envoy.limits import Bucket, buckets, limit_filters
+from amalgam8.sidecar.envoy.limits import Bucket, bucket_filter, buckets, limit_filters
 from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
@@ -108,6 +108,8 @@ class _Service:
         ):
             if config is not None:
                 self._shared[place] = config
+        if LIMIT in self._shared:
+            self._shared[bucket_filter(service.name)] = _ON
         self._by_slice: dict[tuple[Slice, str], dict[str, AnyMessage]] = {}
 
     def branch(self) -> Branch:

@@ -21,7 +21,7 @@ from amalgam8.sidecar.envoy.ads import Request, Response
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _METHOD = "DeltaAggregatedResources"
 _QUEUE = 64
-"""At most one response of each of four kinds is on its way, so this never fills."""
+"""At most one response of each of five kinds is on its way, so this never fills."""
 
 _OPTIONS = (("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.so_reuseport", 0))
 
