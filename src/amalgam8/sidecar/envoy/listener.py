@@ -232,11 +232,11 @@ _SEED = "x-a8-seed"
 def _early() -> dict[str, Any]:
     """Before anything looks at a request: nothing in it speaks for the mesh.
 
-    One that has no ``traceparent`` (W3C) gets one, never sampled here, of the time in microseconds and a
-    random number. (Expressions that cut an identity out of a request's own would take four times as long.)
+    One that has no ``traceparent`` (W3C) gets one, never sampled here, of 32 random bits and the time in
+    nanoseconds. (Expressions that make one of a whole random number would take five times as long.)
     """
     seed = f"%REQ({_SEED}):8%"
-    trace = {"key": "traceparent", "value": f"00-{seed}%START_TIME(%s%6f)%{seed}-{seed}{seed}-00"}
+    trace = {"key": "traceparent", "value": f"00-a8a8a%START_TIME(%s%9f)%{seed}-%START_TIME(%s%6f)%-00"}
     mutations: list[dict[str, Any]] = [
         _appended({"key": _SEED, "value": "%UNIQUE_ID%"}, "OVERWRITE_IF_EXISTS_OR_ADD"),
         _appended(trace, "ADD_IF_ABSENT"),
