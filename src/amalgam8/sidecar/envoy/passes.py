@@ -5,6 +5,7 @@ router. Such calls go through an internal listener: the first pass has timeout a
 throws the dice, for each attempt anew. Versions of one route that differ in timeout or retries meet in
 the second pass as well, since one route has one timeout; their faults then act in a third.
 A pass is named in a header by a hash of its content, so equal passes are one and a changed one is new.
+A try that is repeated may meet the same instance again: the first pass does not see which one it was.
 """
 
 import hashlib
