@@ -171,8 +171,10 @@ def _seen_wrong(decision: Decision, answer: Answer) -> str:
 
 
 def _can_be_counted(decision: Decision, allowed: list[Chance]) -> bool:
-    """Whether answers are independent draws, of more than one kind."""
+    """Whether answers are independent draws, of more than one kind, and each instance tells its version."""
     versions = _versions(decision)
+    if any(len({versions[name] for name in each.instances}) > 1 for each in allowed):
+        return False
     kinds = {(each.status, versions[each.instances[0]] if each.instances else -1) for each in allowed}
     return len(kinds) > 1 and not decision.limits and decision.affinity is None
 
