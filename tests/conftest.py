@@ -1,6 +1,7 @@
 """Shared by all tests: waiting for conditions, free ports, goldens, and what hypothesis may take."""
 
 import asyncio
+import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,10 @@ T = TypeVar("T")
 # Machines that run tests are busy: what takes long there says nothing about the code.
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
+
+
+# Whoever is run in the background by a shell ignores it, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

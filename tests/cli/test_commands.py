@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from amalgam8.cli.commands import COMMANDS, Command, Commands, shortened
+from amalgam8.cli.commands import COMMANDS, Command, shortened
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
@@ -19,13 +19,6 @@ def test_every_command_has_an_example_of_itself(name: str) -> None:
     command = COMMANDS[name]
     assert command.examples
     assert any(name in example.split() for example in command.examples)
-
-
-def test_commands_are_made_once_and_by_name() -> None:
-    commands = Commands()
-    assert list(commands) == list(COMMANDS)
-    assert commands["info"] is commands["info"]
-    assert commands.get("nothing") is None
 
 
 @pytest.mark.parametrize("argv", ["['--help']", "['info']", "['--version']"])

@@ -14,13 +14,15 @@ from amalgam8.controller.book import Rulebook
 from amalgam8.controller.redis import RedisStore
 from amalgam8.controller.redis_scripts import TOUCHED, keys_of
 from amalgam8.controller.rulebook import Selection
+from amalgam8.controller.slices import GRACE
 from amalgam8.controller.store import Said
 from amalgam8.controller.tenants import Tenants, Terms
 from amalgam8.controller.watch import PlanSource
 from amalgam8.model.caller import caller
 from amalgam8.model.errors import NotEmpty, RevisionMoved, StoreUnavailable, Superseded
 from amalgam8.model.report import PlanStamp, SidecarReport
-from amalgam8.model.rule import Rule
+from amalgam8.model.rule import RateLimit, Rule
+from amalgam8.model.slices import SliceReport, Wanted
 from tests.conftest import eventually
 from tests.controller.redis_kit import RedisKit
 from tests.controller.rules import route, write
@@ -341,3 +343,31 @@ async def test_the_slower_of_two_is_told_what_is_there(kit: RedisKit) -> None:
     book = (await loser.load("default")).book
     await loser.append("default", 1, rulebook.remove(book, Selection(), write()))
     assert (await agree(one, other)).rules == {}
+
+
+async def test_a_budget_is_shared_by_the_sidecars_of_all_controllers(kit: RedisKit) -> None:
+    one, other = await two(kit)
+    clock = [1000.0]
+    sides = [Tenants(store, 3600.0, clock=lambda: clock[0]) for store in (one, other)]
+    limit = RateLimit(100.0, scope="fleet")
+    await create(one, Rule("l", destination="reviews", actions=(limit,)))
+    await agree(one, other)
+    clock[0] += GRACE + 1
+    tenants = [await side.get("default") for side in sides]
+
+    async def told() -> bool:
+        clock[0] += 0.25
+        for number in range(10):
+            tenant, identity = tenants[number % 2], f"s{number}"
+            tenant.fleet.opened(identity, WEB, clock[0])
+            share = tenant.limits.told(identity).value.slices.get("l/0", 0.1)
+            report = SliceReport("", "e", (Wanted("l/0", 50.0, 0, share),))
+            tenant.fleet.wants(identity, report)
+            tenant.limits.take(identity, WEB, report, tenant.mirror.book, clock[0])
+        for side, tenant in zip(sides, tenants, strict=True):
+            await side.tell(tenant)
+            tenant.limits.settle(clock[0])
+        shares = [tenants[n % 2].limits.told(f"s{n}").value.slices.get("l/0", 0.0) for n in range(10)]
+        return 0.9 <= sum(shares) <= 1.1 and min(shares) > 0
+
+    await eventually(told, what="shares that are one budget together")

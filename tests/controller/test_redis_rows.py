@@ -5,9 +5,10 @@ import pytest
 from amalgam8.controller import redis_rows as rows
 from amalgam8.controller import rulebook
 from amalgam8.controller.book import Rulebook, apply
-from amalgam8.controller.store import Said
+from amalgam8.controller.store import Said, Words
 from amalgam8.model.caller import caller
 from amalgam8.model.report import PlanStamp, SidecarReport
+from amalgam8.model.slices import SliceReport, Wanted
 from tests.controller.rules import NOON, fault, route, write
 
 
@@ -36,7 +37,7 @@ def test_a_book_comes_back_whole() -> None:
 
 def test_news_come_back_without_keys() -> None:
     report = SidecarReport("confidential", "web", ("b", "a"), "envoy", PlanStamp(3, "h"))
-    told = rows.told_of({"s": caller("web"), "gone": None}, {"s": report}, 7.5)
+    told = rows.told_of({"s": caller("web"), "gone": None}, Words({"s": report}), 7.5)
     text, *own = rows.arguments(told)
     assert isinstance(text, bytes)
     assert b"confidential" not in text
@@ -51,7 +52,7 @@ def test_news_come_back_without_keys() -> None:
 
 
 def test_what_is_there_of_sidecars_is_news_to_whoever_comes() -> None:
-    told = rows.told_of({"s": caller("web")}, {"s": SidecarReport("", "web")}, 7.5)
+    told = rows.told_of({"s": caller("web")}, Words({"s": SidecarReport("", "web")}), 7.5)
     _, *own = rows.arguments(told)
     _, found = reply()
     found[6] = [b"s", own[2]]
@@ -67,3 +68,13 @@ def test_what_nobody_of_ours_wrote_is_refused(fields: dict[bytes, bytes]) -> Non
 
 def test_an_entry_without_a_change_says_that_all_has_to_be_loaded() -> None:
     assert rows.entry_of(b"7-0", {b"change": b"", b"stamp": b"s"}) == rows.Entry(7, None, "s")
+
+
+def test_what_a_sidecar_wants_comes_back_without_its_key() -> None:
+    wants = SliceReport("confidential", "e", (Wanted("l/0", 2.5, 7, 0.1),))
+    told = rows.told_of({}, Words(wants={"s": (caller("web"), wants)}), 7.5)
+    text, *_ = rows.arguments(told)
+    assert isinstance(text, bytes)
+    assert b"confidential" not in text
+    bare = SliceReport("", "e", wants.budgets)
+    assert rows.said_of(text) == [Said("s", caller("web"), None, 7.5, bare)]

@@ -12,7 +12,11 @@ from tests.model.test_action_reader import READ, REFUSED, WRONG_TYPES
 
 VALIDATOR = jsonschema.Draft202012Validator(rule_schema())
 
-BEYOND = ("$[0].set.a: is the same header as A", "$[0]: both sets and removes a")
+BEYOND = (
+    "$[0].set.a: is the same header as A",
+    "$[0]: both sets and removes a",
+    "$[0].scope: fleet goes with the keys all and caller",
+)
 """What a schema cannot tell."""
 
 

@@ -13,8 +13,9 @@ import typer
 from typer.exceptions import TyperException
 
 from amalgam8.cli import completion, show
-from amalgam8.cli.commands import PROGRAM, Group, examples
+from amalgam8.cli.commands import PROGRAM, examples
 from amalgam8.cli.connect import CONTROLLER_URL, REGISTRY_URL, Target
+from amalgam8.cli.group import Group
 from amalgam8.model.errors import A8Error, InvalidInput, Unavailable
 
 if TYPE_CHECKING:

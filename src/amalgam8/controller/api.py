@@ -7,6 +7,7 @@ of writes, since a misspelt filter would delete everything.
 
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from typing import cast
 
 import msgspec
@@ -20,6 +21,7 @@ from amalgam8.controller.catalogue import Catalogue
 from amalgam8.controller.explain_api import ExplainApi
 from amalgam8.controller.history_api import APPLY_LIMIT, APPLY_ROUTE, IMPORT_LIMIT, IMPORT_ROUTE, HistoryApi
 from amalgam8.controller.metrics import CONTENT_TYPE, WATCH_ROUTE, Metrics
+from amalgam8.controller.openapi import document
 from amalgam8.controller.rollouts import Rollouts
 from amalgam8.controller.rollouts_api import RolloutsApi
 from amalgam8.controller.rulebook import Selection
@@ -69,12 +71,18 @@ def controller_api(
     async def show_schema(_request: Request) -> Response:
         return Response(schema, media_type="application/schema+json")
 
+    described = document(version("amalgam8"))
+
+    async def openapi(_request: Request) -> Response:
+        return json_response(described)
+
     async def show_metrics(request: Request) -> Response:
         return Response(metrics.show(auth.sees(request.headers)), headers={"content-type": CONTENT_TYPE})
 
     routes = [
         Route("/health", health),
         Route("/metrics", show_metrics),
+        Route("/openapi.json", openapi),
         Route("/v1/schema/rules.json", show_schema),
         Route("/v1/rules", rules.any, methods=["GET", "POST", "PUT", "DELETE"]),
         Route(WATCH_ROUTE, sidecars.watch),

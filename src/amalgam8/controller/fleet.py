@@ -16,10 +16,11 @@ from typing import Literal
 import msgspec
 
 from amalgam8.controller.plans import Plan
-from amalgam8.controller.store import Said
+from amalgam8.controller.store import Said, Words
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.errors import NotYourSidecar, TooManyWatchers
 from amalgam8.model.report import PlanStamp, Rejection, SidecarReport
+from amalgam8.model.slices import SliceReport
 from amalgam8.runtime.latest import Latest
 
 GONE_AFTER = 30.0
@@ -94,7 +95,7 @@ class Fleet:
         self._tenant = tenant
         self._dropped = dropped
         self._sharing = sharing
-        self._words: dict[str, SidecarReport] = {}
+        self._words = Words()
         self._secret = secret
         self._sidecars: dict[str, Sidecar] = {}
         self._news: dict[str, Caller | None] = {}
@@ -153,6 +154,7 @@ class Fleet:
         if said.who is None:
             if known is not None and not known.streams:
                 del self._sidecars[said.id]
+                self._dropped(said.id)
         else:
             if known is None:
                 known = self._sidecars[said.id] = Sidecar(said.id, said.who, heard)
@@ -161,14 +163,20 @@ class Fleet:
                 known.take(said.report, heard)
         self.moved.set(0)
 
-    def take_words(self) -> dict[str, SidecarReport]:
-        """What sidecars reported here since the last time, the latest of each."""
-        words, self._words = self._words, {}
+    def wants(self, identity: str, report: SliceReport) -> None:
+        """Keep for other controllers what a sidecar wants of shared budgets."""
+        if self._sharing:
+            self._words.wants[identity] = self.who(identity), report
+
+    def take_words(self) -> Words:
+        """What sidecars said here since the last time, the latest of each."""
+        words, self._words = self._words, Words()
         return words
 
-    def put_words_back(self, words: Mapping[str, SidecarReport]) -> None:
-        """Undo ``take_words``, where nobody could be told; what was reported since counts."""
-        self._words = {**words, **self._words}
+    def put_words_back(self, words: Words) -> None:
+        """Undo ``take_words``, where nobody could be told; what was said since counts."""
+        now = self._words
+        self._words = Words({**words.reports, **now.reports}, {**words.wants, **now.wants})
 
     def present(self, now: float) -> Iterable[Sidecar]:
         """All sidecars that are not forgotten."""
@@ -198,7 +206,7 @@ class Fleet:
         self._is(sidecar, who)
         sidecar.take(report, now)
         if self._sharing:
-            self._words[identity] = report
+            self._words.reports[identity] = report
         self.moved.set(0)
 
     def rows(self, now: float, plan_of: Callable[[Caller], Plan]) -> list[Row]:

@@ -19,10 +19,9 @@ from amalgam8.controller.book import Change, Rulebook, apply
 from amalgam8.controller.redis_followed import Followed, whole
 from amalgam8.controller.redis_rollouts import RedisRollouts
 from amalgam8.controller.rollout_store import RolloutStore
-from amalgam8.controller.store import WHOLE_LOG, Hearer, Mirror, Said, not_empty, superseded
+from amalgam8.controller.store import WHOLE_LOG, Hearer, Mirror, Said, Words, not_empty, superseded
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import StoreUnavailable
-from amalgam8.model.report import SidecarReport
 from amalgam8.runtime.logs import Log
 
 REVISIONS_KEPT = 10_000
@@ -134,9 +133,9 @@ class RedisStore:
         one.replace(book, stamp)
 
     async def remember(self, tenant: str, news: Mapping[str, Caller | None]) -> None:
-        await self._tell(await self._found(tenant), news, {})
+        await self._tell(await self._found(tenant), news, Words())
 
-    async def tell(self, tenant: str, words: Mapping[str, SidecarReport]) -> None:
+    async def tell(self, tenant: str, words: Words) -> None:
         await self._tell(await self._found(tenant), {}, words)
 
     async def current(self, tenant: str) -> None:
@@ -219,7 +218,7 @@ class RedisStore:
         if status == b"kept":
             _log.info("another controller restored", tenant=one.tenant, revision=int(rest[0]))
         await self._link.run(scripts.JOIN, [scripts.TENANTS, scripts.NEWS], one.tenant)
-        told = rows.told_of(one.roster, {}, self._now())
+        told = rows.told_of(one.roster, Words(), self._now())
         await self._link.run(scripts.TELL, one.keys, epoch, 0, "", *rows.arguments(told))
 
     async def _snapshot(self, tenant: str, epoch: str, *, adopt: bool = False) -> rows.Snapshot:
@@ -299,9 +298,7 @@ class RedisStore:
         if not self.epoch:
             raise StoreUnavailable("the store was not reached yet; what the rules are is not known")
 
-    async def _tell(
-        self, one: Followed, roster: Mapping[str, Caller | None], words: Mapping[str, SidecarReport]
-    ) -> None:
+    async def _tell(self, one: Followed, roster: Mapping[str, Caller | None], words: Words) -> None:
         told = rows.told_of(roster, words, self._now())
         await self._script(scripts.TELL, one, self._name, *rows.arguments(told))
         for said in rows.said_of(rows.encode(told)):

@@ -67,7 +67,9 @@ class Followed:
         return found if found and found[-1].revision == self.seen else []
 
     def keep(self, said: Said) -> None:
-        """Remember what is known of a sidecar."""
+        """Remember what is known of a sidecar; what it wants is of the moment."""
+        if said.wants is not None:
+            return
         if said.who is None:
             self.roster.pop(said.id, None)
             self.words.pop(said.id, None)

@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from amalgam8.controller.book import Change, Rulebook, Unconfirmed, Written, book_of
-from amalgam8.controller.store import Said
+from amalgam8.controller.store import Said, Words
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.report import SidecarReport
 from amalgam8.model.rule import Rule
+from amalgam8.model.slices import SliceReport
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -36,10 +37,18 @@ class Word(msgspec.Struct, frozen=True):
     report: SidecarReport
 
 
+class Want(msgspec.Struct, frozen=True):
+    """What a sidecar wants of budgets that the fleet shares, and when (Unix seconds)."""
+
+    at: float
+    who: Who
+    report: SliceReport
+
+
 class Told(msgspec.Struct, frozen=True, array_like=True):
     """One piece of news of a sidecar; a ``who`` without anything: it is forgotten."""
 
-    kind: Literal["who", "word"]
+    kind: Literal["who", "word", "want"]
     id: str
     value: msgspec.Raw
 
@@ -68,6 +77,7 @@ _unconfirmed = msgspec.json.Decoder(tuple[Unconfirmed, ...])
 _told = msgspec.json.Decoder(list[Told])
 _who = msgspec.json.Decoder(Who)
 _word = msgspec.json.Decoder(Word)
+_want = msgspec.json.Decoder(Want)
 encode = msgspec.json.encode
 
 NOTHING = b"null"
@@ -128,15 +138,18 @@ def snapshot_of(reply: Sequence[Any]) -> Snapshot:
     return Snapshot(book, stamp.decode(), entries_of(reversed(entries)), tuple(said), said_to.decode())
 
 
-def told_of(roster: Mapping[str, Caller | None], words: Mapping[str, SidecarReport], at: float) -> list[Told]:
+def told_of(roster: Mapping[str, Caller | None], words: Words, at: float) -> list[Told]:
     """News, as ``arguments`` takes them; the sidecars' keys are left out."""
     found = [
         Told("who", identity, msgspec.Raw(NOTHING if who is None else encode(Who(who.service, who.tags))))
         for identity, who in roster.items()
     ]
-    for identity, report in words.items():
+    for identity, report in words.reports.items():
         word = Word(at, msgspec.structs.replace(report, key=""))
         found.append(Told("word", identity, msgspec.Raw(encode(word))))
+    for identity, (who, wants) in words.wants.items():
+        want = Want(at, Who(who.service, who.tags), msgspec.structs.replace(wants, key=""))
+        found.append(Told("want", identity, msgspec.Raw(encode(want))))
     return found
 
 
@@ -157,7 +170,10 @@ def said_of(text: bytes) -> list[Said]:
     return [_said(one.kind, one.id, bytes(one.value)) for one in _told.decode(text)]
 
 
-def _said(kind: Literal["who", "word"], identity: str, text: bytes) -> Said:
+def _said(kind: Literal["who", "word", "want"], identity: str, text: bytes) -> Said:
+    if kind == "want":
+        want = _want.decode(text)
+        return Said(identity, caller(want.who.service, want.who.tags), None, want.at, want.report)
     if kind == "word":
         word = _word.decode(text)
         return Said(identity, caller(word.report.service, word.report.tags), word.report, word.at)

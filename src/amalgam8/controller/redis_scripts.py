@@ -155,7 +155,7 @@ for index = 5, #ARGV, 3 do
   if value == '' then
     redis.call('HDEL', roster, id)
     redis.call('HDEL', words, id)
-  else
+  elseif kind ~= 'want' then
     redis.call('HSET', kind == 'who' and roster or words, id, value)
   end
 end

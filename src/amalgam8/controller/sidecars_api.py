@@ -101,6 +101,7 @@ class SidecarsApi:
         report = _slices(await request.body())
         tenant = await self._tenants.get(name)
         tenant.fleet.check(identity, report.key)
+        tenant.fleet.wants(identity, report)
         who = tenant.fleet.who(identity)
         return json_response(tenant.limits.take(identity, who, report, tenant.mirror.book, self._clock()))
 

@@ -17,6 +17,7 @@ from amalgam8.controller.rollout_store import RolloutStore
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import NotEmpty, Superseded
 from amalgam8.model.report import SidecarReport
+from amalgam8.model.slices import SliceReport
 from amalgam8.runtime.feed import Feed, Gap
 
 WHOLE_LOG = 2**62
@@ -78,12 +79,26 @@ class Mirror:
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What another controller told of a sidecar: who it is (None: forgotten), its report and when (s)."""
+    """What another controller told of a sidecar: who it is (None: forgotten), its report and when (s).
+
+    ``wants``: what it wants of budgets that the fleet shares.
+    """
 
     id: str
     who: Caller | None
     report: SidecarReport | None = None
     at: float = 0.0
+    wants: SliceReport | None = None
+
+
+class Words(msgspec.Struct, frozen=True):
+    """What sidecars told this controller since others were told, the latest of each by id."""
+
+    reports: dict[str, SidecarReport] = {}
+    wants: dict[str, tuple[Caller, SliceReport]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.reports or self.wants)
 
 
 Hearer = Callable[[str, Said], None]
@@ -159,8 +174,8 @@ class Store(Protocol):
     def listen(self, hearer: Hearer) -> None:
         """Tell ``hearer`` from now on what other controllers say of sidecars."""
 
-    async def tell(self, tenant: str, words: Mapping[str, SidecarReport]) -> None:
-        """Tell the other controllers what sidecars reported, by id.
+    async def tell(self, tenant: str, words: Words) -> None:
+        """Tell the other controllers what sidecars said.
 
         Raises:
             StoreUnavailable: it could not be told.
@@ -188,7 +203,7 @@ class Alone:
     def listen(self, hearer: Hearer) -> None:
         """Nobody will ever say anything."""
 
-    async def tell(self, tenant: str, words: Mapping[str, SidecarReport]) -> None:
+    async def tell(self, tenant: str, words: Words) -> None:
         """Nobody is there to hear it."""
 
     async def current(self, tenant: str) -> None:

@@ -201,8 +201,17 @@ class Tenants:
 
     def _heard(self, name: str, said: Said) -> None:
         """Another controller said something of a sidecar."""
-        if (tenant := self._tenants.get(name)) is not None:
-            tenant.fleet.told(said, self._when(said.at))
+        tenant = self._tenants.get(name)
+        if tenant is None:
+            return
+        heard = self._when(said.at)
+        if said.wants is not None:
+            if said.who is not None:
+                tenant.limits.take(said.id, said.who, said.wants, tenant.mirror.book, heard)
+            return
+        tenant.fleet.told(said, heard)
+        if said.report is not None and said.report.traffic is not None:
+            tenant.calls.take(said.id, said.report.traffic, heard)
 
     def _when(self, at: float) -> float:
         """A time of another controller's wall clock on this one's steady clock; now, where there is none."""

@@ -42,8 +42,11 @@ async def test_by_destination_version_class_and_reason_and_how_long(mesh: Mesh) 
         assert f'{requests}"guarded",version="",status="4xx",reason="denied"}} 1\n' in text
         assert f'{requests}"empty",version="",status="5xx",reason="unavailable"}} 1\n' in text
         assert f'{requests}"",version="",status="4xx",reason="unknown"}} 1\n' in text
-        assert 'a8_proxy_request_duration_seconds_count{destination="reviews"} 3\n' in text
-        assert 'a8_proxy_request_duration_seconds_bucket{destination="reviews",le="+Inf"} 3\n' in text
+        assert 'a8_proxy_request_duration_seconds_count{destination="reviews",version="blue,v1"} 3\n' in text
+        assert (
+            'a8_proxy_request_duration_seconds_bucket{destination="reviews",version="blue,v1",le="+Inf"} 3\n'
+            in text
+        )
         assert 'a8_proxy_calls_total{status="5xx"} 2\n' in text
 
 

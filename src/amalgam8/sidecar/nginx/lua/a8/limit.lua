@@ -1,6 +1,6 @@
 -- Token buckets that all workers share, as a theoretical arrival time: one number for each bucket.
--- Of a budget that the fleet shares, a call takes the longer, the smaller this sidecar's share of it is: a new
--- share changes what calls cost and no bucket.
+-- Of a budget that the fleet shares, a call takes the longer, the smaller this sidecar's share of it is: a
+-- new share changes what calls cost and no bucket.
 
 local cjson = require "cjson.safe"
 local figures = require "a8.figures"
@@ -30,7 +30,7 @@ local function cost(limit)
     return share > 0 and limit.interval / share or nil
 end
 
--- Whether one more call, which takes ``interval``, may pass a limit at ``now`` (seconds since the proxy's start).
+-- Whether one more call, which takes ``interval``, may pass a limit at ``now`` (seconds since the start).
 local function take(limit, key, interval, now)
     if not interval then
         return false
