@@ -46,6 +46,7 @@ from amalgam8.sidecar.envoy.messages import (
     NEXT_HEADER,
     PATH_HEADER,
     REASON_HEADER,
+    SLICES,
     TRACE,
     entry,
     member,
@@ -112,6 +113,8 @@ class _Service:
                 self._shared[place] = config
         if LIMIT in self._shared:
             self._shared[bucket_filter(service.name)] = ON
+        if any(limit.budget for each in service.limits for limit in each.limits):
+            self._shared[SLICES] = ON
         self._by_slice: dict[tuple[Slice, str], dict[str, AnyMessage]] = {}
 
     def branch(self) -> Branch:

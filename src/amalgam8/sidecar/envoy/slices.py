@@ -48,9 +48,10 @@ def cost_format(budget: str) -> str:
 
 
 def place(file: Path) -> dict[str, Any]:
-    """The filter in the chain: without costs, until the file says some."""
+    """The filter in the chain, which limits of the fleet enable: without costs, until the file says some."""
     return {
         "name": SLICES,
+        "disabled": True,
         "config_discovery": {
             "config_source": {"path_config_source": {"path": str(file)}, "resource_api_version": "V3"},
             "default_config": packed(set_metadata_pb2.Config()),
