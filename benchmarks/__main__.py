@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from benchmarks import asking, fleet, limits, propagation, proxy, registry, registry_scale, sidecar
+from benchmarks import asking, fleet, limits, propagation, proxy, registry, registry_scale, rendering, sidecar
 from benchmarks.figures import machine
 
 BENCHMARKS = {
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "proxy": proxy.run,
     "registry": registry.run,
     "registry-scale": registry_scale.run,
+    "rendering": rendering.run,
     "sidecar": sidecar.run,
 }
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import socket
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,3 +35,10 @@ def line(what: str, figure: float, aim: float, unit: str, *, at_most: bool = Tru
 def note(what: str, figure: float, unit: str) -> str:
     """One printed figure without an aim."""
     return f"{what:<58} {figure:>9.2f} {unit}"
+
+
+def free_port() -> int:
+    """A port that nobody listens on. Without the tests' own, which would load all that they need."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -17,17 +17,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import free_port
-
 from amalgam8.model.caller import caller
 from amalgam8.model.instance import Endpoint, Instance, instance_id
 from amalgam8.model.rule_reader import read_list
 from amalgam8.routing.compile import compile  # noqa: A004 - the field's own word
 from amalgam8.routing.resolve import Instances, resolve
 from amalgam8.sidecar.envoy.adapter import Envoy
+from amalgam8.sidecar.envoy.admin import STATS
+from amalgam8.sidecar.envoy.bootstrap import BUCKETS
 from amalgam8.sidecar.envoy.process import find_binary
 from amalgam8.sidecar.proxy import Desired, Stamp
-from benchmarks.figures import line
+from benchmarks.figures import free_port, line
 
 SECONDS = 4
 PAIRS = 5
@@ -35,6 +35,7 @@ PORTS = 4
 AIM = 0.95
 BODY = "x" * 100
 TICKS = os.sysconf("SC_CLK_TCK")
+_LOGGERS = "type.googleapis.com/envoy.extensions.access_loggers"
 
 
 async def run() -> list[str]:
@@ -45,7 +46,7 @@ async def run() -> list[str]:
         ports = [free_port() for _ in range(PORTS)]
         async with _process(folder, "backend", _backend(ports), cpu=1), static_envoy(folder, ports) as static:
             for services in (50, 1000):
-                async with _sidecar(folder / f"sidecar-{services}", services, ports) as ours:
+                async with driven(folder / f"sidecar-{services}", services, ports) as ours:
                     for connections in (1, 32):
                         lines += await _compare(f"{services} services", ours, static, connections)
     return lines
@@ -91,7 +92,7 @@ def _ticks(pid: int) -> int:
 
 
 @contextlib.asynccontextmanager
-async def _sidecar(folder: Path, services: int, ports: list[int]) -> AsyncIterator[tuple[int, int]]:
+async def driven(folder: Path, services: int, ports: list[int]) -> AsyncIterator[tuple[int, int]]:
     """The port and process of an Envoy that is driven as in a sidecar."""
     os.mkdir(folder, mode=0o700)
     port, web = free_port(), caller("web", ["v1"])
@@ -150,17 +151,78 @@ def instances(services: int, ports: list[int]) -> Instances:
 @contextlib.asynccontextmanager
 async def static_envoy(folder: Path, ports: list[int]) -> AsyncIterator[tuple[int, int]]:
     port = free_port()
+    logs = [_counters(), _records(folder / "static.log")]
+    route = {
+        "match": {"prefix": "/svc0/"},
+        "route": {"cluster": "svc0", "prefix_rewrite": "/", "timeout": "15s"},
+    }
+    endpoints = [
+        {"endpoint": {"address": _address(each)}, "metadata": _named(f"svc0:v{n % 2 + 1}")}
+        for n, each in enumerate(ports)
+    ]
+    cluster = {
+        "name": "svc0",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": "svc0", "endpoints": [{"lb_endpoints": endpoints}]},
+    }
+    config = {
+        "static_resources": {
+            "listeners": [_listener(port, [route], logs, envoy_headers=True)],
+            "clusters": [cluster],
+        },
+        "stats_config": {
+            "use_all_default_tags": False,
+            "histogram_bucket_settings": [{"match": {"prefix": "a8."}, "buckets": BUCKETS}],
+            "stats_matcher": {
+                "inclusion_list": {"patterns": [{"prefix": "a8."}, *({"exact": name} for name in STATS)]}
+            },
+        },
+    }
+    async with _process(folder, "static", config, cpu=0) as pid:
+        yield port, pid
+
+
+def _counters() -> dict[str, Any]:
+    """Calls by destination, version, status and reason, and how long they took."""
+    values = {
+        "destination": "svc0",
+        "instance": "%UPSTREAM_METADATA(a8:name)%",
+        "code": "%RESPONSE_CODE%",
+        "reason": "%RESP(X-A8-REASON):7%",
+    }
+    tags = [{"name": name, "value_format": value} for name, value in values.items()]
+    return {
+        "name": "counters",
+        "typed_config": {
+            "@type": f"{_LOGGERS}.stats.v3.Config",
+            "stat_prefix": "a8",
+            "counters": [{"stat": {"name": "requests", "tags": tags}, "value_fixed": 1}],
+            "histograms": [
+                {
+                    "stat": {"name": "duration", "tags": tags[:1]},
+                    "unit": "Milliseconds",
+                    "value_format": "%DURATION%",
+                }
+            ],
+        },
+    }
+
+
+def _records(path: Path) -> dict[str, Any]:
+    """The members of a sidecar's access record, as somebody would write them for one route."""
+    original = "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"
     record = {
         "status": "%RESPONSE_CODE%",
         "start_time": "%START_TIME%",
         "request_time": "%DURATION%",
         "upstream_response_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
         "src": "web:v1",
-        "dst": "svc0",
-        "message": "%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE%",
+        "dst": "%UPSTREAM_METADATA(a8:name)%",
+        "message": f"%REQ(:METHOD)% {original} %RESPONSE_CODE%",
         "module": "ENVOY",
         "method": "%REQ(:METHOD)%",
-        "path": "%REQ(:PATH)%",
+        "path": original,
         "protocol": "%PROTOCOL%",
         "response_flags": "%RESPONSE_FLAGS%",
         "x_forwarded": "%REQ(X-FORWARDED-FOR)%",
@@ -169,34 +231,22 @@ async def static_envoy(folder: Path, ports: list[int]) -> AsyncIterator[tuple[in
         "auth": "%REQ(:AUTHORITY)%",
         "upstream_host": "%UPSTREAM_HOST%",
         "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+        "bytes_received": "%BYTES_RECEIVED%",
+        "bytes_sent": "%BYTES_SENT%",
+        "fault": False,
     }
-    log = {
-        "name": "file",
+    return {
+        "name": "records",
         "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": str(folder / "static.log"),
-            "log_format": {"json_format": record},
+            "@type": f"{_LOGGERS}.file.v3.FileAccessLog",
+            "path": str(path),
+            "log_format": {"json_format": record, "omit_empty_values": True},
         },
     }
-    route = {
-        "match": {"prefix": "/svc0/"},
-        "route": {"cluster": "svc0", "prefix_rewrite": "/", "timeout": "15s"},
-    }
-    endpoints = [{"endpoint": {"address": _address(each)}} for each in ports]
-    cluster = {
-        "name": "svc0",
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "load_assignment": {"cluster_name": "svc0", "endpoints": [{"lb_endpoints": endpoints}]},
-    }
-    config = {
-        "static_resources": {"listeners": [_listener(port, [route], [log])], "clusters": [cluster]},
-        "stats_config": {
-            "stats_matcher": {"inclusion_list": {"patterns": [{"prefix": "http.main.downstream_rq"}]}}
-        },
-    }
-    async with _process(folder, "static", config, cpu=0) as pid:
-        yield port, pid
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"filter_metadata": {"a8": {"name": name}}}
 
 
 def _backend(ports: list[int]) -> dict[str, Any]:
@@ -204,7 +254,9 @@ def _backend(ports: list[int]) -> dict[str, Any]:
     return {"static_resources": {"listeners": [_listener(port, [route], []) for port in ports]}}
 
 
-def _listener(port: int, routes: list[Any], logs: list[Any]) -> dict[str, Any]:
+def _listener(
+    port: int, routes: list[Any], logs: list[Any], *, envoy_headers: bool = False
+) -> dict[str, Any]:
     router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
     network = "type.googleapis.com/envoy.extensions.filters.network"
     manager = {
@@ -212,7 +264,7 @@ def _listener(port: int, routes: list[Any], logs: list[Any]) -> dict[str, Any]:
         "stat_prefix": "main",
         "access_log": logs,
         "http_filters": [
-            {"name": "router", "typed_config": {"@type": router, "suppress_envoy_headers": True}}
+            {"name": "router", "typed_config": {"@type": router, "suppress_envoy_headers": not envoy_headers}}
         ],
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
     }

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam8.routing.addressing import address, addressed, host_name
+from amalgam8.routing.addressing import address, addressed, host_name, named_hosts
 from amalgam8.routing.plan import DestinationPlan, Outer, PlanBackend, RouteEntry
 from amalgam8.routing.resolve import Route, ServiceRouting, resolve
 
@@ -72,7 +72,7 @@ def test_paths(path: str, wanted: tuple[str, str, str]) -> None:
         ("reviews:80", "", ("reviews", "", "/shop/x")),
         ("reviews", "web", ("reviews", "", "/shop/x")),
         ("reviews", "reviews", ("shop", "", "/x")),
-        ("Reviews", "", ("shop", "", "/x")),
+        ("Reviews", "", ("reviews", "", "/shop/x")),
         ("reviews.local", "", ("shop", "", "/x")),
         ("reviews:", "", ("shop", "", "/x")),
         ("", "", ("shop", "", "/x")),
@@ -106,3 +106,14 @@ def test_an_address_is_one_segment_and_names_one_service(name: str) -> None:
     service = ServiceRouting(name, (Route(()),))
     answer = addressed({name: service}, f"/{segment}/x", "", "", lambda _: True)
     assert answer == (service, None, "/x")
+
+
+def test_a_host_has_no_case_and_a_path_has() -> None:
+    assert found("/x", "REVIEWS:6379") == ("reviews", "", "/x")
+    assert found("/Reviews/x") == ("", "", "Reviews")
+    assert found("/ratings/x", "Reviews", own="reviews") == ("ratings", "", "/x")
+
+
+def test_of_names_that_differ_in_case_one_is_meant_by_host() -> None:
+    assert named_hosts(["B", "b", "C", "cÜ", "A", "a"], "A") == {"b": "b", "c": "C", "cÜ": "cÜ"}
+    assert named_hosts(["bA", "Ba"], "") == {"ba": "Ba"}

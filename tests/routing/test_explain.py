@@ -181,4 +181,6 @@ def test_how_the_service_was_found() -> None:
     assert by("/reviews/x") == "path"
     assert by("/api") == "uri"
     assert by("/x", "reviews:80") == "host"
+    assert by("/x", "REVIEWS") == "host"
+    assert by("/reviews/x", "Web") == "path"
     assert by("/reviews/x", "web") == "path"

@@ -1,10 +1,12 @@
 """Which service a call is for: by ``Host``, else by an outer path of a rule, else by its first path segment.
 
-Only exact text counts, as it came: nothing is decoded, merged or folded, so that no odd spelling of one
-service's path reaches another. Pure; used by ``decide``, and its words for an address by the proxies.
+Of a path only exact text counts, as it came: nothing is decoded, merged or folded, so that no odd spelling
+of one service's path reaches another. ``Host`` is compared without case, as RFC 9110 (4.2.3) wants it.
+Pure; used by ``decide``, and its words for an address by the proxies.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from string import ascii_lowercase, ascii_uppercase
 from urllib.parse import quote
 
 from amalgam8.routing.resolve import Route, Routing, ServiceRouting, outer_routes
@@ -24,6 +26,26 @@ def host_name(host: str) -> str:
     return name if colon and port.isascii() and port.isdigit() else host
 
 
+def folded(host: str) -> str:
+    """A host name as it is compared: ASCII letters have no case."""
+    return host.translate(_FOLD)
+
+
+_FOLD = str.maketrans(ascii_uppercase, ascii_lowercase)
+
+
+def named_hosts(names: Iterable[str], own_service: str) -> dict[str, str]:
+    """The service that each folded ``Host`` names; the sidecar's own is no address.
+
+    Of names that differ in case only, the one in lower case is meant, else the first.
+    """
+    found: dict[str, str] = {}
+    for name in sorted(names, key=lambda name: (name != folded(name), name)):
+        if folded(name) != folded(own_service):
+            found.setdefault(folded(name), name)
+    return found
+
+
 def addressed(
     routing: Routing, path: str, host: str, own_service: str, leads: Callable[[Route], bool]
 ) -> tuple[ServiceRouting, Route | None, str] | str:
@@ -31,9 +53,9 @@ def addressed(
 
     ``leads`` says whether a request meets a route's condition. For an unknown service: the name asked for.
     """
-    name = host_name(host)
-    if name in routing and name != own_service:
-        return routing[name], None, path
+    named = named_hosts(routing, own_service).get(folded(host_name(host)))
+    if named is not None:
+        return routing[named], None, path
     plain, mark, query = path.partition("?")
     for service, route in outer_routes(routing):
         rewritten = _rewritten(route, plain)

@@ -14,7 +14,7 @@ import msgspec
 from amalgam8.model.caller import Caller
 from amalgam8.model.instance import Endpoint, Instance
 from amalgam8.model.rule import Affinity, Rule
-from amalgam8.routing.addressing import address, addressed, host_name
+from amalgam8.routing.addressing import address, addressed, folded, host_name
 from amalgam8.routing.decide import Copy, Outcome, Refusal, Request, decide, holds, seen
 from amalgam8.routing.plan import DestinationPlan, PlanLimit
 from amalgam8.routing.resolve import Instances, ServiceRouting, resolve_service, services_used
@@ -148,7 +148,8 @@ def explain(
     found = addressed(routing, request.path, host, own, lambda route: holds(route.match, headers))
     known = world.instances is not None
     name, outer = (unquote(found), None) if isinstance(found, str) else (found[0].name, found[1])
-    by_host = host_name(host) == name and name != own and outer is None and not isinstance(found, str)
+    meant = folded(host_name(host)) == folded(name) != folded(own)
+    by_host = meant and outer is None and not isinstance(found, str)
     looked = Looked(
         name, routing.get(name), decision, headers, request.path.partition("?")[0], outer, by_host, uris
     )
@@ -177,7 +178,7 @@ def _routing(
 ) -> dict[str, ServiceRouting]:
     """The services that the request can concern, resolved, in the order of their names."""
     named = unquote(path.partition("?")[0].removeprefix("/").partition("/")[0])
-    parts = {name: world.part(name) for name in {named, host_name(host), *uris}}
+    parts = {name: world.part(name) for name in {named, *_named_by(world, host), *uris}}
     used = {service for name, part in parts.items() for service in services_used(name, part)}
     known = world.instances
     instances = _one_each(parts, named) if known is None else {name: known.get(name, ()) for name in used}
@@ -186,6 +187,12 @@ def _routing(
         for name, part in sorted(parts.items())
         if part is not None or instances.get(name)
     }
+
+
+def _named_by(world: World, host: str) -> set[str]:
+    """The services that a ``Host`` may mean."""
+    name = folded(host_name(host))
+    return {each for each in {*world.rules, *(world.instances or ())} if folded(each) == name}
 
 
 def _one_each(parts: Mapping[str, DestinationPlan | None], named: str) -> Instances:

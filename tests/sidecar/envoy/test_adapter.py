@@ -8,11 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from amalgam8.model.instance import Address
 from amalgam8.routing.condition import ALWAYS
-from amalgam8.routing.plan import FaultEntry, PlanDelay
+from amalgam8.routing.plan import FaultEntry, LimitEntry, PlanDelay, PlanLimit
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
+from amalgam8.sidecar.envoy.limits import bucket_filter
 from amalgam8.sidecar.envoy.rows import Branch, branch
 from tests.sidecar.envoy.support import (
     Backend,
@@ -22,6 +24,7 @@ from tests.sidecar.envoy.support import (
     running,
     service,
     simple,
+    statuses,
     until,
     when,
 )
@@ -161,6 +164,32 @@ async def test_a_refused_destination_that_never_worked_is_unavailable(tmp_path: 
         assert (reply.status, reply.headers["x-a8-reason"]) == (503, "unavailable; service=a; rule=")
         assert (await mesh.ask("/b/")).status == 200
         assert (await mesh.ask("/c/")).status == 404
+
+
+async def test_limits_that_envoy_refuses_are_blamed_on_their_destination(tmp_path: Path) -> None:
+    def limited(name: str, backend: Backend, rule: str) -> ServiceRouting:
+        limits = (LimitEntry(rule=rule, limits=(PlanLimit(2, per=3600),)),)
+        return simple(name, backend.peer(), limits=limits)
+
+    def faulty(routing: ServiceRouting) -> Branch:
+        """A renderer with a fault: a limit of the name ``broken`` is by a header that no request can have."""
+        found = branch(routing)
+        limits = [structs.replace(each, header="a\nb" * ("broken" in each.name)) for each in found.limits]
+        return structs.replace(found, limits=tuple(limits))
+
+    apart = next(name for name in map(str, range(100)) if bucket_filter(name) != bucket_filter("bad"))
+    beside = next(name for name in map(str, range(100)) if bucket_filter(name) == bucket_filter("bad"))
+    async with running(tmp_path, render_service=faulty) as mesh, backends("one") as (one,):
+        confirmed = await mesh.follow(
+            limited("bad", one, "broken"), limited(apart, one, "l"), limited(beside, one, "l")
+        )
+        assert [rejection.destination for rejection in confirmed.rejected] == ["bad"]
+        assert "HeaderName" in confirmed.rejected[0].reason
+        for name in (apart, beside):
+            assert await statuses(mesh, 3, f"/{name}/") == {200: 2, 429: 1}
+        assert (await mesh.ask("/bad/")).status == 503
+        assert (await mesh.follow(limited("bad", one, "l"))).rejected == ()
+        assert await statuses(mesh, 3, "/bad/") == {200: 2, 429: 1}
 
 
 async def test_endpoints_that_envoy_refuses_are_blamed_on_their_destination(mesh: Mesh) -> None:

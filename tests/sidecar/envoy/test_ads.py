@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from amalgam8.sidecar.envoy.ads import KINDS, Ads, Request, Response, State
 from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource
 
-SHORT = {CLUSTER: "C", ENDPOINTS: "E", ROUTES: "R", LISTENER: "L", EXTENSION: "X"}
+SHORT = {CLUSTER: "C", ENDPOINTS: "E", EXTENSION: "X", ROUTES: "R", LISTENER: "L"}
 LONG = {short: kind for kind, short in SHORT.items()}
 
 
@@ -144,7 +144,7 @@ def test_clusters_then_endpoints_then_routes_then_removal() -> None:
 def connecting(clusters: str, routes: str, extension: str) -> State:
     """A state with the filter of a TCP proxy."""
     found = {"tcp 1": Resource("tcp 1", extension)}
-    return msgspec.structs.replace(state(clusters, routes), extensions=found)
+    return msgspec.structs.replace(state(clusters, routes), connections=found)
 
 
 def test_filters_of_tcp_proxies_come_after_their_clusters_and_before_the_removal_of_old_ones() -> None:
@@ -158,10 +158,10 @@ def test_filters_of_tcp_proxies_come_after_their_clusters_and_before_the_removal
     play.ask("L")
     play.ack("L")
     assert play.ack("E") == ["X x1"]
-    assert play.ask("R", "main") == ["R r1"]
-    assert play.ack("R") == []
+    assert play.ask("R", "main") == []
+    assert play.ack("X") == ["R r1"]
     assert not followed(play, first)
-    assert play.ack("X") == []
+    assert play.ack("R") == []
     assert followed(play, first)
 
     wanted = connecting("b1", "r1", "x2")
@@ -206,6 +206,65 @@ def test_a_filter_that_is_refused_keeps_its_old_cluster() -> None:
 def test_weights_and_patterns_are_routes_only() -> None:
     play = Playbook().started(state("a1", "r1"))
     assert play.want(state("a1", "r2")) == ["R r2"]
+
+
+def test_filters_go_before_the_routes_that_enable_them() -> None:
+    play = Playbook().started(state("a1", "r1"))
+    play.ask("X", "f")
+    wanted = msgspec.structs.replace(state("a1", "r2"), extensions={"f": Resource("f", "f1")})
+    assert play.want(wanted) == ["X f1"]
+    assert not followed(play, wanted)
+    assert play.ack("X") == ["R r2"]
+    play.ack("R")
+    assert followed(play, wanted)
+    assert play.want(msgspec.structs.replace(wanted, routes={"main": Resource("main", "r3")})) == ["R r3"]
+
+
+def test_a_refused_filter_keeps_the_routes_as_they_are() -> None:
+    play = Playbook().started(state("a1", "r1"))
+    play.ask("X", "f")
+    wanted = msgspec.structs.replace(state("a1", "r2"), extensions={"f": Resource("f", "f1")})
+    assert play.want(wanted) == ["X f1"]
+    assert play.nack("X", "no") == []
+    assert play.ads.refused(LONG["X"])["f"].words == "no"
+
+
+def test_a_refused_filter_of_a_tcp_proxy_holds_up_neither_routes_nor_their_filters() -> None:
+    play = Playbook().started(state("a1", "r1"))
+    play.ask("X", "f", "tcp 1")
+    wanted = msgspec.structs.replace(
+        state("b1", "r2"),
+        extensions={"f": Resource("f", "f1")},
+        connections={"tcp 1": Resource("tcp 1", "bad")},
+    )
+    assert play.want(wanted) == ["C b1"]
+    play.ask("E", "b")
+    assert play.ack("C") == []
+    assert play.ack("E") == ["X f1 bad"]  # both after the clusters that one of them leads to
+    assert play.nack("X", "no") == ["X f1"]
+    assert play.ack("X") == ["X bad"]
+    assert play.nack("X", "no") == ["R r2"]
+    assert play.ack("R") == []
+    assert play.ads.refused(LONG["X"]).keys() == {"tcp 1"}
+    assert followed(play, wanted)
+    play.now = 1000.0
+    assert play.step() == []  # the old filter may still lead to the old cluster
+
+
+def test_a_good_filter_of_a_tcp_proxy_goes_on_where_one_for_routes_is_refused() -> None:
+    play = Playbook().started(state("a1", "r1"))
+    play.ask("X", "f", "tcp 1")
+    wanted = msgspec.structs.replace(
+        state("a1", "r2"),
+        extensions={"f": Resource("f", "bad")},
+        connections={"tcp 1": Resource("tcp 1", "x1")},
+    )
+    assert play.want(wanted) == ["X bad x1"]
+    assert play.nack("X", "no") == ["X bad"]
+    assert play.nack("X", "no") == ["X x1"]
+    assert play.ack("X") == []  # no routes
+    assert play.ads.refused(LONG["X"]).keys() == {"f"}
+    assert not followed(play, wanted)
 
 
 def test_endpoints_go_at_once_and_alone() -> None:

@@ -8,6 +8,7 @@ from amalgam8.routing.plan import (
     PlanLimit,
 )
 from amalgam8.sidecar.envoy.admin import fetch
+from amalgam8.sidecar.envoy.limits import bucket_filter
 from amalgam8.sidecar.envoy.slices import cost
 from amalgam8.sidecar.proxy import Demand
 from tests.conftest import eventually
@@ -127,3 +128,25 @@ async def test_a_share_that_nobody_told(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         await mesh.follow(simple("svc", one.peer(), limits=(LimitEntry(rule="l", limits=(limit,)),)))
         assert await statuses(mesh, 30) == {200: 10, 429: 20}
+
+
+async def test_a_bucket_outlives_changes_of_everything_but_its_limits(mesh: Mesh) -> None:
+    async with backends("one", "two") as (one, two):
+        limits = (LimitEntry(rule="l", limits=(PlanLimit(4, per=3600),)),)
+        await mesh.follow(simple("svc", one.peer(), limits=limits))
+        assert await statuses(mesh, 3) == {200: 3}
+        rerouted = service(
+            "svc",
+            [(when(a="1"), {"two": 1}), (ALWAYS, {"one": 1})],
+            {"one": (one.peer(),), "two": (two.peer(),)},
+            limits=limits,
+        )
+        await mesh.follow(rerouted, simple("another", two.peer()))
+        assert await statuses(mesh, 3) == {200: 1, 429: 2}
+        apart = next(name for name in map(str, range(100)) if bucket_filter(name) != bucket_filter("svc"))
+        await mesh.follow(rerouted, simple(apart, two.peer(), limits=limits))
+        assert await statuses(mesh, 2) == {429: 2}
+        assert await statuses(mesh, 6, f"/{apart}/") == {200: 4, 429: 2}
+        more = (LimitEntry(rule="l", limits=(PlanLimit(5, per=3600),)),)
+        await mesh.follow(simple("svc", one.peer(), limits=more))
+        assert await statuses(mesh, 7) == {200: 5, 429: 2}

@@ -13,7 +13,9 @@ def test_a_route_to_nowhere_has_a_status_and_no_target() -> None:
 
 def test_what_a_route_says_about_itself() -> None:
     found = metadata("a b", "rule-1").filter_metadata[NAMESPACE]
-    assert dict(found) == {"service": "a b", "key": "a%20b", "rule": "rule-1", "route": "rule-1"}
+    assert dict(found) == {"key": "a%20b", "rule": "rule-1"}
+    assert dict(metadata("plain", mirror="m").filter_metadata[NAMESPACE]) == {"mirror": "m"}
+    assert metadata("plain") is None  # the service is the route's name, and metadata is dear
 
 
 async def test_an_unknown_name_is_quoted_in_the_answer(mesh: Mesh) -> None:

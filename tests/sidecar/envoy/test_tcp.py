@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,23 @@ import pytest
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.model.instance import Address
 from amalgam8.routing.condition import ALWAYS
-from amalgam8.routing.plan import AccessEntry
+from amalgam8.routing.plan import AccessEntry, LimitEntry, PlanLimit
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.envoy.admin import fetch
 from amalgam8.sidecar.envoy.tcp import TcpFilters, listener_name, tcp_listeners
 from amalgam8.sidecar.tcp import TcpProxy
 from tests.conftest import eventually, free_port
-from tests.sidecar.envoy.support import LIMIT, Mesh, running, service, simple, until, when
+from tests.sidecar.envoy.support import (
+    LIMIT,
+    Mesh,
+    backends,
+    running,
+    service,
+    simple,
+    statuses,
+    until,
+    when,
+)
 
 
 class Echo:
@@ -273,27 +283,59 @@ async def test_each_connection_leaves_a_record_and_is_counted(mesh: Mesh, port: 
         assert f"a8_proxy_tcp_sent_bytes_total{of} 10" in text
 
 
-async def test_a_filter_that_envoy_refuses_is_rejected_for_its_destination_and_the_old_one_stays(
-    mesh: Mesh, port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = TcpFilters._filter
+def too_light(right: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that Envoy refuses."""
 
-    def wrong(self: TcpFilters, *arguments: Any) -> Any:
-        message = right(self, *arguments)
+    def wrong(*arguments: Any) -> Any:
+        message = right(*arguments)
         for cluster in message.weighted_clusters.clusters:
             cluster.weight = 0  # Envoy takes 1 and more
         return message
 
+    return wrong
+
+
+async def test_a_filter_that_envoy_refuses_is_rejected_for_its_destination_and_the_old_one_stays(
+    mesh: Mesh, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with echoes("one", "two") as (one, two):
         peers = {"v1": (one.peer("v1"),), "v2": (two.peer("v2"),)}
         await mesh.follow(service("svc", [(ALWAYS, {"v1": 1})], peers))
-        monkeypatch.setattr(TcpFilters, "_filter", wrong)
+        monkeypatch.setattr(TcpFilters, "_filter", too_light(TcpFilters._filter))
         confirmed = await mesh.follow(service("svc", [(ALWAYS, {"v2": 1})], peers))
         assert [rejection.destination for rejection in confirmed.rejected] == ["svc"]
         assert "Weight: value must be" in confirmed.rejected[0].reason
         assert await ends(port, 4) == {"one": 4}
-        monkeypatch.setattr(TcpFilters, "_filter", right)
+        monkeypatch.undo()
         assert (await mesh.follow(service("svc", [(ALWAYS, {"v2": 1})], peers))).rejected == ()
+        assert await ends(port, 4) == {"two": 4}
+
+
+async def test_a_filter_that_is_refused_holds_up_neither_limits_nor_their_routes_and_fills_no_bucket(
+    mesh: Mesh, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with echoes("one", "two") as (one, two), backends("web") as (web,):
+        peers = {"v1": (one.peer("v1"),), "v2": (two.peer("v2"),)}
+
+        def called(path: str, requests: int) -> ServiceRouting:
+            """The service of HTTP: ``path`` is in a header that nobody sends, and makes other routes."""
+            limits = (LimitEntry(rule="l", limits=(PlanLimit(requests, per=3600),)),)
+            rows = [(when(x=path), {"web": 1}), (ALWAYS, {"web": 1})]
+            return service("web", rows, {"web": (web.peer(),)}, limits=limits)
+
+        await mesh.follow(service("svc", [(ALWAYS, {"v1": 1})], peers))
+        monkeypatch.setattr(TcpFilters, "_filter", too_light(TcpFilters._filter))
+        confirmed = await mesh.follow(service("svc", [(ALWAYS, {"v2": 1})], peers), called("a", 4))
+        assert [rejection.destination for rejection in confirmed.rejected] == ["svc"]
+        assert await statuses(mesh, 3, "/web/") == {200: 3}
+        confirmed = await mesh.follow(service("svc", [(ALWAYS, {"v1": 1, "v2": 1})], peers), called("b", 4))
+        assert [rejection.destination for rejection in confirmed.rejected] == ["svc"]
+        assert await statuses(mesh, 3, "/web/") == {200: 1, 429: 2}
+        monkeypatch.undo()
+        assert (
+            await mesh.follow(service("svc", [(ALWAYS, {"v2": 1})], peers), called("b", 4))
+        ).rejected == ()
+        assert await statuses(mesh, 2, "/web/") == {429: 2}
         assert await ends(port, 4) == {"two": 4}
 
 

@@ -276,17 +276,26 @@ class _Configuration:
         return True
 
     def _learn_routes(self) -> bool:
-        refused = self._ads.refused(ROUTES)
-        versions = {name: item.version for name, item in self._state.routes.items()}
-        words = [bad.words for name, bad in refused.items() if bad.version == versions.get(name)]
+        versions = self._whole()
+        words = [
+            refusal.words if kind == ROUTES else _reason(refusal.words)
+            for kind in (ROUTES, EXTENSION)
+            for name, refusal in self._ads.refused(kind).items()
+            if versions.get((kind, name)) == refusal.version
+        ]
         if not words:
             return False
         self._trial.refused(words[0])
         self._want()
-        if {name: item.version for name, item in self._state.routes.items()} != versions:
+        if self._whole() != versions:
             return True
         log.error("the proxy refuses its configuration, and not for one destination: %s", words[0])
         return False
+
+    def _whole(self) -> dict[tuple[str, str], str]:
+        """The versions of what is made of several destinations, by kind and name."""
+        kinds = ((ROUTES, self._state.routes), (EXTENSION, self._state.extensions))
+        return {(kind, name): item.version for kind, items in kinds for name, item in items.items()}
 
     def _learn_acceptance(self) -> bool:
         if self._ads.followed is not self._state or self._stamp is None:
@@ -303,11 +312,15 @@ class _Configuration:
 
     def _refused_filters(self) -> Iterator[Rejection]:
         """TCP proxies whose newest filter Envoy refuses; they go on with the last one that it took."""
-        wanted = self._state.extensions
+        wanted = self._state.connections
         for name, refusal in sorted(self._ads.refused(EXTENSION).items()):
             if name in wanted and wanted[name].version == refusal.version:
-                reason = refusal.words.rpartition("\n")[2].lstrip(": ")  # after a dump of the whole filter
-                yield Rejection(self._tcp_services[name], reason[:WORDS_LIMIT])
+                yield Rejection(self._tcp_services[name], _reason(refusal.words)[:WORDS_LIMIT])
+
+
+def _reason(words: str) -> str:
+    """Why Envoy refuses a filter, which stands after a dump of the whole filter."""
+    return words.rpartition("\n")[2].lstrip(": ")
 
 
 @contextlib.contextmanager

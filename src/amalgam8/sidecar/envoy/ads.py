@@ -1,9 +1,10 @@
 """What to send to Envoy, and when: the aggregated discovery stream as a state machine without I/O.
 
 Make before break, each step on the acknowledgement of the one before, never on a clock: clusters that are
-new or changed, their endpoints, then routes, then the clusters that no route needs any more, after calls
-that may still be on their way to them are over. Endpoints go out by themselves as they change. A newer
-state may come at any time: each step looks at what Envoy has and at the newest state, and at nothing else.
+new or changed and their endpoints, then filters that are resources of their own, then routes, then the
+clusters that nothing leads to any more, after calls that may still be on their way to them are over.
+Endpoints go out by themselves as they change. A newer state may come at any time: each step looks at what
+Envoy has and at the newest state, and at nothing else.
 Time is an argument, in seconds. Wire format: incremental xDS (``envoy.service.discovery.v3``).
 """
 
@@ -20,20 +21,23 @@ LINGER = 60.0
 _UNKNOWN = ""
 """In place of a version: Envoy may have the resource, and nobody knows which."""
 
-KINDS = (CLUSTER, ENDPOINTS, ROUTES, EXTENSION, LISTENER)
+KINDS = (CLUSTER, ENDPOINTS, EXTENSION, ROUTES, LISTENER)
 
 
 class State(msgspec.Struct, frozen=True):
     """Everything that Envoy should have, by kind and name. ``hold``: the longest injected delay, in s.
 
-    ``endpoints`` may hold more than ``clusters``: those of clusters that linger.
+    ``endpoints`` may hold more than ``clusters``: those of clusters that linger. ``extensions`` are filters
+    that routes enable, so routes wait for them; ``connections`` are filters of TCP proxies, which lead to
+    clusters, and each stands for itself: one that Envoy refuses holds up nothing else.
     """
 
     clusters: Mapping[str, Resource] = {}
     endpoints: Mapping[str, Resource] = {}
+    extensions: Mapping[str, Resource] = {}
     routes: Mapping[str, Resource] = {}
     listeners: Mapping[str, Resource] = {}
-    extensions: Mapping[str, Resource] = {}
+    connections: Mapping[str, Resource] = {}
     hold: float = 0.0
 
     def of(self, kind: str) -> Mapping[str, Resource]:
@@ -42,7 +46,7 @@ class State(msgspec.Struct, frozen=True):
         if kind == ENDPOINTS:
             return self.endpoints
         if kind == EXTENSION:
-            return self.extensions
+            return {**self.extensions, **self.connections}
         return self.routes if kind == ROUTES else self.listeners
 
 
@@ -186,8 +190,8 @@ class Ads:
             for response in (
                 self._clusters_step(),
                 self._named_step(ENDPOINTS, self._channels[ENDPOINTS].names),
-                self._routes_step(),
                 self._extensions_step(),
+                self._routes_step(),
                 self._named_step(LISTENER, self._wanted.listeners),
                 self._removals_step(now),
             )
@@ -253,11 +257,17 @@ class Ads:
             return None
         return self._send(channel, kind, tuple(wanted[name] for name in sorted(due)))
 
+    def _extensions_step(self) -> Response | None:
+        """Filters go out only when all that those of TCP proxies lead to is there, and warm."""
+        return self._named_step(EXTENSION, self._channels[EXTENSION].names) if self._is_warm() else None
+
     def _routes_step(self) -> Response | None:
-        """Routes go out only when all that they point at is there, and warm."""
+        """Routes go out only when all that they point at and enable is there, and warm."""
         if not self._is_warm():
             return None
-        wanted, channel = self._wanted, self._channels[ROUTES]
+        wanted, filters, channel = self._wanted, self._channels[EXTENSION], self._channels[ROUTES]
+        if not filters.settled(wanted.extensions, filters.names & wanted.extensions.keys()):
+            return None
         behind = channel.names - {MAIN}
         if behind and any(channel.wants(wanted.routes, name) for name in behind if name in wanted.routes):
             return self._named_step(ROUTES, behind)  # what the first pass names has to be there first
@@ -268,12 +278,6 @@ class Ads:
             self._sent_routes = wanted
         return response
 
-    def _extensions_step(self) -> Response | None:
-        """Filters of TCP proxies, which point at clusters like routes do."""
-        if not self._is_warm():
-            return None
-        return self._named_step(EXTENSION, self._channels[EXTENSION].names)
-
     def _removals_step(self, now: float) -> Response | None:
         self.wake_at = None
         wanted, channel, routes = self._wanted, self._channels[CLUSTER], self._channels[ROUTES]
@@ -281,8 +285,9 @@ class Ads:
             return None
         if not routes.settled(wanted.routes, routes.names & wanted.routes.keys()):
             return None
-        if not self._channels[EXTENSION].settled(wanted.extensions, self._connecting()):
-            return None
+        filters = self._channels[EXTENSION]
+        if not filters.settled(wanted.connections, filters.names & wanted.connections.keys()):
+            return None  # the old filter of a TCP proxy may still lead to an old cluster
         spare = [name for name in channel.has if name not in wanted.clusters]
         gone = []
         hold = max(wanted.hold, self._routed.hold if self._routed else 0.0)
@@ -302,15 +307,11 @@ class Ads:
         return channel.flight
 
     def _is_warm(self) -> bool:
-        """Whether all that routes point at is there."""
-        wanted = self._wanted
-        return self._channels[CLUSTER].settled(wanted.clusters, wanted.clusters) and self._channels[
-            ENDPOINTS
-        ].settled(wanted.endpoints, wanted.clusters)
-
-    def _connecting(self) -> set[str]:
-        """The filters of TCP proxies that Envoy has asked for."""
-        return self._channels[EXTENSION].names & self._wanted.extensions.keys()
+        """Whether all that routes and filters point at is there."""
+        wanted, clusters, ends = self._wanted, self._channels[CLUSTER], self._channels[ENDPOINTS]
+        return clusters.settled(wanted.clusters, wanted.clusters) and ends.settled(
+            wanted.endpoints, wanted.clusters
+        )
 
     def _is_followed(self) -> bool:
         wanted = self._wanted
@@ -318,6 +319,7 @@ class Ads:
         return (
             listeners.settled(wanted.listeners, wanted.listeners)
             and routes.settled(wanted.routes, wanted.routes)
-            and self._channels[EXTENSION].judged(wanted.extensions)
+            and self._channels[EXTENSION].settled(wanted.extensions, wanted.extensions)
+            and self._channels[EXTENSION].judged(wanted.connections)
             and self._is_warm()
         )

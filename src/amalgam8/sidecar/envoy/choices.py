@@ -6,7 +6,7 @@ at the request and makes the filters of the entry that applies (composite filter
 configuration is then the sum over the kinds, where rows would be the product.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,8 +21,8 @@ from xds.type.matcher.v3 import matcher_pb2
 
 from amalgam8.routing.condition import Condition
 from amalgam8.routing.plan import Entry
-from amalgam8.sidecar.envoy.messages import NAMESPACE, packed
-from amalgam8.sidecar.envoy.patterns import predicate
+from amalgam8.sidecar.envoy.messages import NAMESPACE, NOTED, packed
+from amalgam8.sidecar.envoy.patterns import found, predicate
 
 E = TypeVar("E", bound=Entry)
 
@@ -36,19 +36,46 @@ def first_match(choices: Iterable[tuple[Condition, Callable[[], Any]]], otherwis
     A choice that can never be the first is left out.
     """
     tree = matcher_pb2.Matcher()
-    seen: list[Condition] = []
+    wanted: list[Condition] = []
+    thens: list[Callable[[], Any]] = []
+    last: Callable[[], Any] | None = None
     for condition, then in choices:
-        if any(condition.implies(earlier) for earlier in seen):
+        if any(condition.implies(earlier) for earlier in wanted):
             continue
-        needed = predicate(condition)
-        if needed is None:
-            tree.on_no_match.CopyFrom(then())
-            return tree
-        seen.append(condition)
-        tree.matcher_list.matchers.add(predicate=needed, on_match=then())
-    if otherwise is not None:
-        tree.on_no_match.CopyFrom(otherwise)
+        if predicate(condition) is None:
+            last = then
+            break
+        wanted.append(condition)
+        thens.append(then)
+    for name, run in _runs(wanted):
+        rows = tree
+        if len(run) > 1:
+            rows = matcher_pb2.Matcher()
+        for position in run:
+            rows.matcher_list.matchers.add(predicate=predicate(wanted[position]), on_match=thens[position]())
+        if rows is not tree:
+            tree.matcher_list.matchers.add(predicate=found(name, ""), on_match=nested(rows))
+    if last is not None or otherwise is not None:
+        tree.on_no_match.CopyFrom(last() if last is not None else otherwise)
     return tree
+
+
+def _runs(conditions: Sequence[Condition]) -> Iterator[tuple[str, list[int]]]:
+    """Positions of conditions that stand together and ask for the same header, with its name.
+
+    For a request without the header they are all passed over at once: where none of the inner choices
+    holds, the matching goes on behind them.
+    """
+    at = 0
+    while at < len(conditions):
+        best, length = "", 1
+        for name in {name for name, _ in conditions[at].headers}:
+            end = at + 1
+            while end < len(conditions) and any(name == other for other, _ in conditions[end].headers):
+                end += 1
+            best, length = max((best, length), (name, end - at), key=lambda pair: (pair[1], pair[0]))
+        yield best, list(range(at, at + length))
+        at += length
 
 
 def picked(entries: Sequence[E], filters: Callable[[E], Sequence[AnyMessage]]) -> AnyMessage | None:
@@ -82,7 +109,7 @@ def place() -> AnyMessage:
 def noted(**values: Any) -> AnyMessage:
     """A filter that notes values for the access record and for words about refusals."""
     struct = Struct()
-    struct.update(values)
+    struct.update({NOTED: "1"} | values)
     config = set_metadata_pb2.Config()
     config.metadata.add(metadata_namespace=NAMESPACE, allow_overwrite=True, value=struct)
     return packed(config)

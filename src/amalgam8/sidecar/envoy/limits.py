@@ -1,28 +1,39 @@
 """Rate limits: token buckets of this sidecar that refill without steps.
 
 A tree on each row notes which entry applies; the buckets themselves stand once for all rows, hosts and
-paths, in the configuration around them, and are found by what was noted. A limit by header has a bucket
-for each value, BUCKETS at the most; calls without the header share one. The least recently used bucket is
-forgotten, and starts full again. So do all of them when the routes change. What a call costs of a budget that
-the fleet shares is said by ``slices``.
+paths, in filters of their own, and are found by what was noted. A limit by header has a bucket for each
+value, VALUES at the most; calls without the header share one. The least recently used bucket is forgotten,
+and starts full again. Envoy gets those filters as resources of their own, and each has the limits of some
+services: so buckets start anew where limits of the same filter change, and whatever else changes, stay.
+What a call costs of a budget that the fleet shares is said by ``slices``.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from math import ceil
 from typing import Any
 
 import msgspec
+from envoy.config.core.v3 import extension_pb2
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from amalgam8.model.slices import FIRST_SHARE
 from amalgam8.routing.plan import LimitEntry, PlanLimit
 from amalgam8.sidecar.envoy.choices import noted
-from amalgam8.sidecar.envoy.messages import BUCKET, NAMESPACE, SHARED, packed
+from amalgam8.sidecar.envoy.messages import (
+    BUCKETS,
+    NAMESPACE,
+    SHARED,
+    Resource,
+    packed,
+    resource,
+    serialized,
+)
 from amalgam8.sidecar.envoy.slices import FIRST_COST, TOKENS, cost, cost_format, short
 
-BUCKETS = 10_000
+VALUES = 10_000
 _SHORTEST = 0.05
 """Envoy's shortest time between refills, in seconds; within it, tokens come by and by all the same."""
 
@@ -33,11 +44,13 @@ _NO_LIMIT = {
 }
 _ALWAYS = {"default_value": {"numerator": 100}}
 _WITHOUT = "without"
+_STAT = "a8.bucket"
 
 
 class Bucket(msgspec.Struct, frozen=True, order=True):
-    """A limit of one service: its name, its place in its entry, and the limit itself."""
+    """A limit of one service: where its bucket is, its name, its place in its entry, and the limit itself."""
 
+    where: str
     name: str
     place: int
     requests: float
@@ -51,6 +64,7 @@ def buckets(service: str, entries: Sequence[LimitEntry]) -> tuple[Bucket, ...]:
     """All limits of a service."""
     return tuple(
         Bucket(
+            bucket_filter(service),
             _name(service, entry, place),
             place,
             limit.requests,
@@ -74,19 +88,34 @@ def limit_filters(service: str, entry: LimitEntry) -> list[AnyMessage]:
     return [noted(limit=entry.rule, retry=str(_retry_after(entry)), **names)]
 
 
-def bucket_config(found: Iterable[Bucket]) -> AnyMessage | None:
-    """``typed_per_filter_config`` of all routes together; None: there is no limit. Refused calls get 429."""
+def bucket_filter(service: str) -> str:
+    """The filter that has the buckets of a service."""
+    return BUCKETS[hashlib.blake2b(service.encode(), digest_size=1).digest()[0] % len(BUCKETS)]
+
+
+def bucket_resources(found: Iterable[Bucket]) -> dict[str, Resource]:
+    """The filters with all these buckets, by name."""
     limits = sorted(set(found))
+    return {name: _resource(name, [limit for limit in limits if limit.where == name]) for name in BUCKETS}
+
+
+def _resource(name: str, limits: Sequence[Bucket]) -> Resource:
+    config = bucket_config(limits)
+    return resource(name, serialized(extension_pb2.TypedExtensionConfig(name=name, typed_config=config)))
+
+
+def bucket_config(limits: Sequence[Bucket]) -> AnyMessage:
+    """The configuration of one filter. Refused calls get 429."""
     if not limits:
-        return None
+        return packed(local_rate_limit_pb2.LocalRateLimit(stat_prefix=_STAT))
     retry = {"key": "retry-after", "value": f"%DYNAMIC_METADATA({NAMESPACE}:retry)%"}
     config = local_rate_limit_pb2.LocalRateLimit(
-        stat_prefix=BUCKET,
+        stat_prefix=_STAT,
         filter_enabled=_ALWAYS,
         filter_enforced=_ALWAYS,
         token_bucket=_NO_LIMIT,
         always_consume_default_token_bucket={"value": False},
-        max_dynamic_descriptors={"value": BUCKETS},
+        max_dynamic_descriptors={"value": VALUES},
         response_headers_to_add=[{"header": retry}],
     )
     for place, budget in sorted({(limit.place, limit.budget) for limit in limits if limit.budget}):

@@ -13,27 +13,31 @@ from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
-from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
-from amalgam8.sidecar.envoy.choices import place
+from amalgam8.sidecar.envoy.choices import noted, place
+from amalgam8.sidecar.envoy.limits import bucket_config
 from amalgam8.sidecar.envoy.messages import (
     ABORT,
     ACCESS,
-    BUCKET,
+    BUCKETS,
     FAULT,
     HEADERS,
     HOP,
     HOP_HEADER,
     LIMIT,
     MAIN,
+    MIRROR,
     NAMESPACE,
+    NOTED,
+    PATH_HEADER,
+    PATH_STATE,
     REQUEST,
     SECOND,
-    SEED_HEADER,
     TRACE,
     TRIES_HEADER,
     UNKNOWN,
@@ -101,7 +105,8 @@ def _main_manager(loggers: Sequence[Any], slices: Path | None) -> Any:
             _off(UNKNOWN, _name_from_path()),
             *([http_connection_manager_pb2.HttpFilter(**slices_place(slices))] if slices else []),
             *(_off(name, place()) for name in (ACCESS, LIMIT)),
-            _off(BUCKET, packed(local_rate_limit_pb2.LocalRateLimit(stat_prefix=BUCKET))),
+            *(_sent(name) for name in BUCKETS),
+            _off(MIRROR, noted()),
             *(_off(name, place()) for name in (TRACE, FAULT, ABORT, HEADERS)),
             _off(HOP, _hop()),
             _router(),
@@ -166,6 +171,18 @@ def _off(name: str, config: Any) -> Any:
     return http_connection_manager_pb2.HttpFilter(name=name, disabled=True, typed_config=config)
 
 
+def _sent(name: str) -> Any:
+    """A filter whose configuration is a resource of its own; until it is there, it limits nothing."""
+    empty = bucket_config(())
+    source = {
+        "config_source": ADS,
+        "default_config": empty,
+        "apply_default_config_without_warming": True,
+        "type_urls": [empty.type_url],
+    }
+    return http_connection_manager_pb2.HttpFilter(name=name, disabled=True, config_discovery=source)
+
+
 def _router() -> Any:
     return http_connection_manager_pb2.HttpFilter(
         name="router",
@@ -183,29 +200,26 @@ def _name_from_path() -> Any:
 
 
 def _request() -> Any:
-    """Notes the path as it came, and a ``traceparent`` (W3C) in case there is none: never sampled here."""
-    uuid = r"^(\w{8})-(\w{4})-(\w{4})-(\w{4})-(\w{12})$"
-    made = {"pattern": {"regex": uuid}, "substitution": r"00-\1\2\3\4\5-\5\2-00"}
-    pairs: list[tuple[str, str, dict[str, Any], bool]] = [
-        (":path", "path", {}, False),
-        (SEED_HEADER, "traceparent", {"regex_value_rewrite": made}, True),
-    ]
-    rules = [
-        {
-            "header": header,
-            "on_header_present": {"metadata_namespace": NAMESPACE, "key": key, **more},
-            "remove": remove,
-        }
-        for header, key, more, remove in pairs
-    ]
-    return packed(header_to_metadata_pb2.Config(request_rules=rules))
+    """Notes the path as it came. A text costs a quarter of what a value of dynamic metadata does."""
+    path = {
+        "object_key": PATH_STATE,
+        "factory_key": "envoy.string",
+        "format_string": {"text_format_source": {"inline_string": "%REQ(:PATH)%"}},
+    }
+    return packed(set_filter_state_pb2.Config(on_request_headers=[path]))
 
 
 def _hop() -> Any:
     """Takes what the last pass told about the instance out of the response, for the access record."""
     whole = r"^(\S*) (\S*) (\C*)$"
     fired = r"^\S* (?:\S*?(DI|FI)\S*|\S*) \C*$"
-    parts = (("host", whole, 1), ("flags", whole, 2), ("fired", fired, 1), ("dst", whole, 3))
+    parts = (
+        ("host", whole, 1),
+        ("flags", whole, 2),
+        ("fired", fired, 1),
+        (NOTED, whole, 2),
+        ("dst", whole, 3),
+    )
     rules: list[dict[str, Any]] = [
         {
             "header": HOP_HEADER,
@@ -223,11 +237,27 @@ def _hop() -> Any:
     return packed(header_to_metadata_pb2.Config(response_rules=rules))
 
 
+_SEED = "x-a8-seed"
+"""A random number for the time of one step; its first eight digits are hexadecimal."""
+
+
 def _early() -> dict[str, Any]:
-    """Before anything looks at a request: nothing in it speaks for the mesh."""
+    """Before anything looks at a request: nothing in it speaks for the mesh.
+
+    One that has no ``traceparent`` (W3C) gets one, never sampled here, of 32 random bits and the time in
+    nanoseconds. (Expressions that make one of a whole random number would take five times as long.)
+    """
+    seed = f"%REQ({_SEED}):8%"
+    trace = {"key": "traceparent", "value": f"00-a8a8a%START_TIME(%s%9f)%{seed}-%START_TIME(%s%6f)%-00"}
     mutations: list[dict[str, Any]] = [
-        {"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-envoy-", "x-a8-")
+        _appended({"key": _SEED, "value": "%UNIQUE_ID%"}, "OVERWRITE_IF_EXISTS_OR_ADD"),
+        _appended(trace, "ADD_IF_ABSENT"),
+        *({"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-envoy-", "x-a8-")),
+        _appended({"key": PATH_HEADER, "value": "%PATH(NQ:PATH)%/"}, "APPEND_IF_EXISTS_OR_ADD"),
     ]
-    mutations.append({"append": {"header": {"key": SEED_HEADER, "value": "%UNIQUE_ID%"}}})
     mutation = header_mutation_pb2.HeaderMutation(mutations=mutations)
     return {"name": "strip", "typed_config": packed(mutation)}
+
+
+def _appended(header: dict[str, str], action: str) -> dict[str, Any]:
+    return {"append": {"header": header, "append_action": action}}

@@ -50,8 +50,14 @@ TRIES_HEADER = "x-a8-tries"
 END_HEADER = "x-a8-end"
 """Marks the answer that must not reach the caller: the stream is reset instead."""
 
-SEED_HEADER = "x-a8-seed"
-"""A random number, of which a trace's identity is made for a request that has none."""
+PATH_HEADER = "x-a8-path"
+"""The path without its query and with one more slash, so that a first segment always ends with one."""
+
+PATH_STATE = "a8.path"
+"""Where the path stands as it came, for the access record."""
+
+NOTED = "noted"
+"""Noted for each call about which a filter noted anything: its record has more to say than others."""
 
 REQUEST = "a8.request"
 """The filter that notes what a request was when it came. The only one that always runs."""
@@ -64,7 +70,8 @@ SLICES = "a8.slices"
 
 ACCESS = "a8.access"
 LIMIT = "a8.limit"
-BUCKET = "a8.bucket"
+BUCKETS = tuple(f"a8.bucket-{number}" for number in range(8))
+MIRROR = "a8.mirror"
 TRACE = "a8.trace"
 FAULT = "a8.fault"
 ABORT = "a8.abort"

@@ -1,7 +1,7 @@
 """Routes that lead to no instance, and what every route says about itself.
 
 A route to a cluster that never exists is answered by the listener's own words (``replies``), which are made
-from the route's metadata: the service, its address in paths, and the rule that chose.
+from the route's name, which is the service's, and its metadata: the address in paths and the rule that chose.
 """
 
 from typing import Any
@@ -20,11 +20,15 @@ ON = packed(route_components_pb2.FilterConfig(config={}))
 
 
 def metadata(name: str, rule: str = "", mirror: str = "") -> Any:
-    """Route metadata of a service: for words about refusals, and the rules for the access record."""
-    values = {"service": name, "key": address(name), "rule": rule}
-    values |= {key: text for key, text in (("route", rule), ("mirror", mirror)) if text}
-    fields = {key: {"string_value": text} for key, text in values.items()}
-    return base_pb2.Metadata(filter_metadata={NAMESPACE: {"fields": fields}})
+    """Route metadata of a service: for words about refusals, and the rules for the access record.
+
+    The service itself is the route's name. None: there is nothing to say. Metadata makes a route dearer by
+    a quarter.
+    """
+    key = address(name)
+    values = {"key": "" if key == name else key, "rule": rule, "mirror": mirror}
+    fields = {key: {"string_value": text} for key, text in values.items() if text}
+    return base_pb2.Metadata(filter_metadata={NAMESPACE: {"fields": fields}}) if fields else None
 
 
 def to_nowhere(status: str) -> Any:

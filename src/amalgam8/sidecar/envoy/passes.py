@@ -5,6 +5,7 @@ router. Such calls go through an internal listener: the first pass has timeout a
 throws the dice, for each attempt anew. Versions of one route that differ in timeout or retries meet in
 the second pass as well, since one route has one timeout; their faults then act in a third.
 A pass is named in a header by a hash of its content, so equal passes are one and a changed one is new.
+A try that is repeated may meet the same instance again: the first pass does not see which one it was.
 """
 
 import hashlib
@@ -42,17 +43,18 @@ from amalgam8.sidecar.envoy.speech import spoken
 HOP = "%UPSTREAM_HOST% %RESPONSE_FLAGS% %UPSTREAM_METADATA(a8:name)%"
 """What the last pass tells of an attempt: the instance's address, flags, service and tags."""
 
-Metadata = Callable[..., Any]
+Words = Callable[..., Any]
+"""Makes the members of a Route message that say what it is."""
 
 
 class Passes:
     """Collects the passes that the routes of one service need, by name."""
 
-    def __init__(self, service: ServiceRouting, metadata: Metadata) -> None:
+    def __init__(self, service: ServiceRouting, words: Words) -> None:
         self.entries: dict[str, bytes] = {}
         self.hold = 0.0
         self._faults = service.faults
-        self._metadata = metadata
+        self._words = words
 
     def acting(self, piece: Slice) -> list[FaultEntry]:
         """The fault entries that do something to a slice."""
@@ -169,8 +171,8 @@ class Passes:
         message = route_components_pb2.Route(
             match={"prefix": "/"},
             route={"cluster": cluster, "auto_host_rewrite": {"value": True}},
-            metadata=self._metadata(route),
         )
+        message.MergeFrom(self._words(route))
         bound(message.route, attempts)
         return message
 

@@ -15,7 +15,7 @@ from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
-from amalgam8.sidecar.envoy.messages import NAMESPACE, REASON_HEADER, SHARED, packed
+from amalgam8.sidecar.envoy.messages import NAMESPACE, NOTED, PATH_STATE, REASON_HEADER, SHARED, packed
 from amalgam8.sidecar.envoy.replies import by_expression
 
 TRACES = "traces"
@@ -35,54 +35,64 @@ _UT = "response.flags / 4 % 2"
 
 
 def loggers(source: str, records: Path | None, traced: Path) -> list[Any]:
-    """Access loggers: ``source`` is the caller as ``name:tag,tag``; ``records`` None: no records."""
+    """Access loggers: ``source`` is the caller as ``name:tag,tag``; ``records`` None: no records.
+
+    Most calls are those about which no filter noted anything, and their records are cheap to make.
+    """
     found = [_counters(), _demand()]
+    if records is not None:
+        found.append(_file(records, _noted(NOTED, False), {**_plain(source), "fault": False}))
+    fired = _any(by_expression(f"{_DI_OR_FI} > 0 || {_UT} > 0"), _noted("fired", True))
+    spared = _all(by_expression(f"{_DI_OR_FI} == 0 && {_UT} == 0"), _noted("fired", False))
     for path, is_traced in ((records, False), (traced, True)):
         if path is None:
             continue
-        trace = _noted("trace", is_traced)
-        fired = _any(
-            by_expression(f"{_DI_OR_FI} > 0 || {_UT} > 0"),
-            _noted("fired", True),
-        )
-        spared = _all(
-            by_expression(f"{_DI_OR_FI} == 0 && {_UT} == 0"),
-            _noted("fired", False),
-        )
+        trace = [_noted(NOTED, True), _noted("trace", is_traced)]
         for where, fault in (
-            (_all(trace, _noted("fault", False)), False),
-            (_all(trace, _noted("fault", True), fired), True),
-            (_all(trace, _noted("fault", True), spared), False),
+            (_all(*trace, _noted("fault", False)), False),
+            (_all(*trace, _noted("fault", True), fired), True),
+            (_all(*trace, _noted("fault", True), spared), False),
         ):
             found.append(_file(path, where, {**_members(source, is_traced), "fault": fault}))
     return found
 
 
-def _members(source: str, is_traced: bool) -> dict[str, Any]:
-    upstream = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
-    members: dict[str, Any] = {
+def _plain(source: str) -> dict[str, Any]:
+    """What there is to say about each call."""
+    return {
         "status": "%RESPONSE_CODE%" + _NOTHING,
         "start_time": "%START_TIME%",
         "request_time": "%DURATION%",
         "upstream_response_time": "%COMMON_DURATION(US_TX_END:US_RX_BEG:ms)%" + _NOTHING,
         "src": source.replace("%", "%%"),
-        "dst": coalesced(_dynamic("dst"), upstream, _route("service"), _route("dst")),
-        "message": f"%REQ(:METHOD)% %DYNAMIC_METADATA({NAMESPACE}:path)% %RESPONSE_CODE%",
+        "dst": coalesced(_UPSTREAM, _SERVICE, _NOBODY),
+        "message": f"%REQ(:METHOD)% {_PATH} %RESPONSE_CODE%",
         "module": "ENVOY",
         "method": "%REQ(:METHOD)%",
-        "path": f"%DYNAMIC_METADATA({NAMESPACE}:path)%",
+        "path": _PATH,
         "protocol": "%PROTOCOL%",
-        "response_flags": coalesced(_dynamic("flags"), {"command": "RESPONSE_FLAGS"}),
+        "response_flags": "%RESPONSE_FLAGS%",
         "x_forwarded": "%REQ(X-FORWARDED-FOR)%",
         "user_agent": "%REQ(USER-AGENT)%",
         "request_id": "%REQ(X-REQUEST-ID)%",
         "auth": "%REQ(:AUTHORITY)%",
-        "upstream_host": coalesced(_dynamic("host"), {"command": "UPSTREAM_HOST"}),
-        "attempts": coalesced(_dynamic("tries"), {"command": "UPSTREAM_REQUEST_ATTEMPT_COUNT"}),
+        "upstream_host": "%UPSTREAM_HOST%",
+        "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         "bytes_received": "%BYTES_RECEIVED%",
         "bytes_sent": "%BYTES_SENT%",
+        "rules": [f"%METADATA(ROUTE:{NAMESPACE}:rule)%"],
+    }
+
+
+def _members(source: str, is_traced: bool) -> dict[str, Any]:
+    """And what filters noted, or the last pass told."""
+    members = _plain(source) | {
+        "dst": coalesced(_dynamic("dst"), _UPSTREAM, _SERVICE, _NOBODY),
+        "response_flags": coalesced(_dynamic("flags"), {"command": "RESPONSE_FLAGS"}),
+        "upstream_host": coalesced(_dynamic("host"), {"command": "UPSTREAM_HOST"}),
+        "attempts": coalesced(_dynamic("tries"), {"command": "UPSTREAM_REQUEST_ATTEMPT_COUNT"}),
         "rules": [
-            *(f"%METADATA(ROUTE:{NAMESPACE}:{key})%" for key in ("route", "mirror")),
+            *(f"%METADATA(ROUTE:{NAMESPACE}:{key})%" for key in ("rule", "mirror")),
             *(
                 f"%DYNAMIC_METADATA({NAMESPACE}:{key})%"
                 for key in ("denied", "limit", "headers", "fault", "trace")
@@ -94,6 +104,10 @@ def _members(source: str, is_traced: bool) -> dict[str, Any]:
     return members
 
 
+_PATH = f"%FILTER_STATE({PATH_STATE}:PLAIN)%"
+_UPSTREAM = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
+_SERVICE = {"command": "ROUTE_NAME"}
+_NOBODY = {"command": "METADATA", "param": f"ROUTE:{NAMESPACE}:dst"}
 _NOTHING = f"%REQ({REASON_HEADER})%"
 """Clients cannot send that header, so it adds nothing, and makes text of a number."""
 
@@ -107,10 +121,6 @@ def _dynamic(key: str) -> dict[str, str]:
     return {"command": "DYNAMIC_METADATA", "param": f"{NAMESPACE}:{key}"}
 
 
-def _route(key: str) -> dict[str, str]:
-    return {"command": "METADATA", "param": f"ROUTE:{NAMESPACE}:{key}"}
-
-
 def _file(path: Path, where: Any, members: dict[str, Any]) -> Any:
     config = file_pb2.FileAccessLog(
         path=str(path), log_format={"json_format": members, "omit_empty_values": True}
@@ -120,9 +130,8 @@ def _file(path: Path, where: Any, members: dict[str, Any]) -> Any:
 
 def _counters() -> Any:
     """Requests by destination, version, status and reason, and how long they took."""
-    destination = {"name": "destination", "value_format": f"%METADATA(ROUTE:{NAMESPACE}:service)%"}
-    upstream = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
-    instance = {"name": "instance", "value_format": coalesced(_dynamic("dst"), upstream)}
+    destination = {"name": "destination", "value_format": "%ROUTE_NAME%"}
+    instance = {"name": "instance", "value_format": coalesced(_dynamic("dst"), _UPSTREAM)}
     tags = [
         destination,
         instance,

@@ -12,6 +12,7 @@ from amalgam8.routing.resolve import Peer, Routing, ServiceRouting, Target
 from amalgam8.sidecar.envoy.ads import LINGER, State
 from amalgam8.sidecar.envoy.clusters import Clusters, endpoints
 from amalgam8.sidecar.envoy.faults import Unrenderable
+from amalgam8.sidecar.envoy.limits import Bucket, bucket_resources
 from amalgam8.sidecar.envoy.messages import CLUSTER, MAIN, SECOND, Resource
 from amalgam8.sidecar.envoy.routes import routes, second_routes, waiting_routes
 from amalgam8.sidecar.envoy.rows import Branch, branch
@@ -64,6 +65,7 @@ class Renderer:
         self._known: dict[str, _Known] = {}
         self._main: tuple[Mapping[str, Branch], Resource] | None = None
         self._second = second_routes({})
+        self._buckets: tuple[tuple[Bucket, ...], dict[str, Resource]] = (), bucket_resources(())
 
     def render(self, routing: Routing) -> Rendering:
         """Render what changed since the last call."""
@@ -114,9 +116,10 @@ class Renderer:
         return State(
             clusters=self._cluster_cache,
             endpoints={name: self._endpoints(name) for name in known},
+            extensions=self._limits(chosen),
             routes={MAIN: self._routes(chosen), SECOND: self._second},
             listeners=self._listeners,
-            extensions=connections.filters,
+            connections=connections.filters,
             hold=hold,
         )
 
@@ -129,9 +132,10 @@ class Renderer:
     def waiting(self) -> State:
         """For Envoy to listen before anything is known."""
         return State(
+            extensions=self._buckets[1],
             routes={MAIN: waiting_routes(), SECOND: self._second},
             listeners=self._listeners,
-            extensions=self._tcp.render({}).filters,
+            connections=self._tcp.render({}).filters,
         )
 
     def _cached(self, name: str) -> Resource:
@@ -157,6 +161,12 @@ class Renderer:
         if self._main is None or self._main[0] != chosen:
             self._main = dict(chosen), routes(chosen, self._own_service)
         return self._main[1]
+
+    def _limits(self, chosen: Mapping[str, Branch]) -> Mapping[str, Resource]:
+        found = tuple(limit for part in chosen.values() for limit in part.limits)
+        if found != self._buckets[0]:
+            self._buckets = found, bucket_resources(found)
+        return self._buckets[1]
 
     def _learn(self, service: ServiceRouting) -> None:
         self._left_out.pop(service.name, None)

@@ -4,6 +4,7 @@ An app must not be able to tell an injected fault from a failure, so those answe
 What an app answers is no local reply and is never touched.
 """
 
+import json
 from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
@@ -19,8 +20,9 @@ _SENTENCES = {
     "denied": "the rules do not allow this call",
     "limited": "too many calls",
 }
-_NAMED = f"%METADATA(ROUTE:{NAMESPACE}:service)%"
-_KEY = f"%METADATA(ROUTE:{NAMESPACE}:key)%"
+_NAMED = "%ROUTE_NAME%"
+_KEY_OR_NAME = [{"command": "METADATA", "param": f"ROUTE:{NAMESPACE}:key"}, {"command": "ROUTE_NAME"}]
+_KEY = f"%COALESCE({json.dumps({'operators': _KEY_OR_NAME})})%"
 _RULED = f"%METADATA(ROUTE:{NAMESPACE}:rule)%"
 
 

@@ -1,23 +1,21 @@
 """The RouteConfigurations of both passes, put together from the branches of the services.
 
-In the tree of first segments the longest key that fits wins, and is looked at again, so that no name
-reaches into another. Pieces are joined as bytes: a service that did not change costs nothing.
+In the tree of first segments each key ends with the segment's slash, so that no name reaches into
+another. Pieces are joined as bytes: a service that did not change costs nothing.
 """
 
 from collections.abc import Iterable, Mapping
 
 from envoy.config.route.v3 import route_pb2
-from google.protobuf.any_pb2 import Any as AnyMessage
 from xds.type.matcher.v3 import matcher_pb2
 
+from amalgam8.routing.addressing import named_hosts
 from amalgam8.sidecar.envoy.attempts import host_message
 from amalgam8.sidecar.envoy.choices import on_match
-from amalgam8.sidecar.envoy.limits import bucket_config
 from amalgam8.sidecar.envoy.messages import (
-    BUCKET,
     MAIN,
-    NAMESPACE,
     NEXT_HEADER,
+    PATH_HEADER,
     SECOND,
     Resource,
     entry,
@@ -37,12 +35,9 @@ def routes(parts: Mapping[str, Branch], own_service: str = "") -> Resource:
     """
     entries = b"".join(parts[name].body for name in sorted(parts))
     outers = sorted(outer for part in parts.values() for outer in part.outers)
-    hosts: dict[str, bytes] = {}
-    for name in sorted(parts, key=lambda name: (name != name.lower(), name)):
-        if name != own_service and parts[name].host:
-            hosts.setdefault(name.lower(), parts[name].host)  # Envoy compares hosts without case
-    limits = bucket_config(limit for part in parts.values() for limit in part.limits)
-    return resource(MAIN, _configuration(entries, outers, hosts.values(), "NOT_FOUND", limits))
+    named = named_hosts((name for name in parts if parts[name].host), own_service)
+    hosts = [parts[named[host]].host for host in sorted(named)]
+    return resource(MAIN, _configuration(entries, outers, hosts, "NOT_FOUND"))
 
 
 def waiting_routes() -> Resource:
@@ -67,22 +62,16 @@ def _configuration(
     outers: Iterable[tuple[OUTER_ORDER, bytes]],
     hosts: Iterable[bytes],
     otherwise: str,
-    limits: AnyMessage | None = None,
 ) -> bytes:
     """Serialised RouteConfiguration around the serialised parts."""
     matcher = member(3, serialized(on_match("route", to_nowhere(otherwise))))
     if entries:
-        match_input = {"name": "path", "typed_config": header_input(":path")}
+        match_input = {"name": "path", "typed_config": header_input(PATH_HEADER)}
         tree = serialized(matcher_pb2.Matcher.MatcherTree(input=match_input)) + member(3, entries)
         matcher += member(2, tree)
     if rows := b"".join(member(1, row) for _, row in outers):
         matcher = member(1, rows) + member(3, member(1, matcher))
     host = serialized(host_message(MAIN, ["*"])) + member(21, matcher)
     around = route_pb2.RouteConfiguration(name=MAIN, ignore_port_in_host_matching=True)
-    around.request_headers_to_add.add(
-        header={"key": "traceparent", "value": f"%DYNAMIC_METADATA({NAMESPACE}:traceparent)%"},
-        append_action="ADD_IF_ABSENT",
-    )
-    if limits is not None:
-        around.typed_per_filter_config[BUCKET].CopyFrom(limits)
+    around.request_headers_to_remove.append(PATH_HEADER)
     return serialized(around) + b"".join(member(2, each) for each in (*hosts, host))

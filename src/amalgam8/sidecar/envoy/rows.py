@@ -31,7 +31,7 @@ from amalgam8.sidecar.envoy.attempts import (
 from amalgam8.sidecar.envoy.choices import first_match, nested, on_match, picked
 from amalgam8.sidecar.envoy.faults import Unrenderable, percentage
 from amalgam8.sidecar.envoy.kinds import access_config, changed_headers, trace_filters
-from amalgam8.sidecar.envoy.limits import Bucket, buckets, limit_filters
+from amalgam8.sidecar.envoy.limits import Bucket, bucket_filter, buckets, limit_filters
 from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
@@ -42,7 +42,9 @@ from amalgam8.sidecar.envoy.messages import (
     HOP,
     INTERNAL,
     LIMIT,
+    MIRROR,
     NEXT_HEADER,
+    PATH_HEADER,
     REASON_HEADER,
     TRACE,
     entry,
@@ -87,7 +89,7 @@ def branch(service: ServiceRouting) -> Branch:
 def unavailable(name: str) -> Branch:
     """The part of a service that is known and of which nothing could be rendered: 503."""
     message = to_nowhere("SERVICE_UNAVAILABLE")
-    message.metadata.MergeFrom(metadata(name))
+    message.MergeFrom(route_components_pb2.Route(name=name, metadata=metadata(name)))
     tree = matcher_pb2.Matcher(on_no_match=on_match("route", message))
     return Branch(_segment(name, tree), host=_named_host(name, tree))
 
@@ -97,7 +99,7 @@ class _Service:
 
     def __init__(self, service: ServiceRouting) -> None:
         self._service = service
-        self._passes = Passes(service, self._route_metadata)
+        self._passes = Passes(service, self._words)
         self._targets: set[str] = set()
         self._rows = 0
         self._shared: dict[str, AnyMessage] = {}
@@ -108,6 +110,8 @@ class _Service:
         ):
             if config is not None:
                 self._shared[place] = config
+        if LIMIT in self._shared:
+            self._shared[bucket_filter(service.name)] = ON
         self._by_slice: dict[tuple[Slice, str], dict[str, AnyMessage]] = {}
 
     def branch(self) -> Branch:
@@ -131,9 +135,7 @@ class _Service:
         assert outer is not None  # noqa: S101 - it is one of ``outers``
         if outer.path:
             match = {"path": outer.path}
-            here: Predicate = any_of(
-                [value(":path", exact=outer.path), value(":path", prefix=f"{outer.path}?")]
-            )
+            here: Predicate = value(PATH_HEADER, exact=f"{outer.path}/")
         else:
             match = {"prefix": outer.prefix}
             here = value(":path", prefix=outer.prefix)
@@ -212,9 +214,11 @@ class _Service:
                 f"its routes and mirrors make more than {ROWS_LIMIT} combinations, which is the most possible"
             )
         message.MergeFrom(route_components_pb2.Route(match=match or {"prefix": "/"}, route=action))
-        message.metadata.CopyFrom(self._route_metadata(route, mirror.rule if mirror else ""))
+        message.MergeFrom(self._words(route, mirror.rule if mirror else ""))
         for place, config in self._shared.items():
             message.typed_per_filter_config[place].CopyFrom(config)
+        if mirror:
+            message.typed_per_filter_config[MIRROR].CopyFrom(ON)
         for copied in mirror.mirrors if mirror else ():
             target = mirror_target(self._service.name, copied).name
             self._targets |= {*both(target)}
@@ -314,8 +318,10 @@ class _Service:
             else:
                 message.route.hash_policy.add(cookie={"name": route.affinity.cookie})
 
-    def _route_metadata(self, route: Route, mirror: str = "") -> Any:
-        return metadata(self._service.name, route.rule, mirror)
+    def _words(self, route: Route, mirror: str = "") -> Any:
+        """The members of a Route message that say what it is."""
+        name = self._service.name
+        return route_components_pb2.Route(name=name, metadata=metadata(name, route.rule, mirror))
 
 
 _AUTHORITY = {"host": ":authority"}
@@ -327,18 +333,8 @@ def nested_or_only(tree: Any) -> Any:
 
 
 def _segment(name: str, tree: Any) -> bytes:
-    """A service's entry in the tree of first segments: the longest key that fits wins, and is looked at."""
-    prefix = f"/{address(name)}"
-    here = any_of(
-        [
-            value(":path", prefix=f"{prefix}/"),
-            value(":path", exact=prefix),
-            value(":path", prefix=f"{prefix}?"),
-        ]
-    )
-    checked = matcher_pb2.Matcher(on_no_match=on_match("route", to_nowhere("NOT_FOUND")))
-    checked.matcher_list.matchers.add(predicate=here, on_match=nested_or_only(tree))
-    return member(1, entry(prefix, serialized(nested(checked))))
+    """A service's entry in the tree of first segments."""
+    return member(1, entry(f"/{address(name)}/", serialized(nested_or_only(tree))))
 
 
 def _named_host(name: str, tree: Any) -> bytes:

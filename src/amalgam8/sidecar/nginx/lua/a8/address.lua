@@ -1,5 +1,5 @@
 -- Which service a request is for: by Host, else by an outer path of a rule, else by the first path segment.
--- Only exact text counts, as it came: nothing is decoded, merged or folded.
+-- Of a path only exact text counts, as it came: nothing is decoded, merged or folded. A Host has no case.
 
 local match = require "a8.match"
 
@@ -9,10 +9,10 @@ local M = {}
 
 local last_host, last_name
 
--- The host without its port. Apps send the same one again and again.
+-- The host without its port, in lower case. Apps send the same one again and again.
 local function host_name(host)
     if host ~= last_host then
-        last_host, last_name = host, host:match("^(.*):%d+$") or host
+        last_host, last_name = host, (host:match("^(.*):%d+$") or host):lower()
     end
     return last_name
 end
@@ -63,8 +63,8 @@ end
 function M.find(tables, target, get, now)
     local host = get("host")
     if host then
-        local service = tables.by_name[host_name(host)]
-        if service and service.name ~= tables.own then
+        local service = tables.by_host[host_name(host)]
+        if service then
             return service, target
         end
     end

@@ -22,11 +22,21 @@ local known = {}  -- name -> {generation, service}
 local busy = false
 local tidied, tidied_at = 0, 0
 
+-- A Host has no case. Of names that differ in case only, the one in lower case is meant, else the first.
+-- The sidecar's own service is no address.
+local function name_host(by_host, name, service)
+    local host = name:lower()
+    local other = by_host[host]
+    if host ~= M.own:lower() and (not other or name == host or other.name ~= host and name < other.name) then
+        by_host[host] = service
+    end
+end
+
 local function tables_of(generation, services)
-    local tables = { generation = generation, own = M.own, by_name = {}, by_key = {}, outers = {} }
+    local tables = { generation = generation, by_host = {}, by_key = {}, outers = {} }
     for name, each in pairs(services) do
         local service = each.service
-        tables.by_name[name] = service
+        name_host(tables.by_host, name, service)
         tables.by_key[service.key] = service
         for _, route in ipairs(service.outers) do
             route.service = service
