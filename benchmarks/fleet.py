@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 from tests.conftest import free_port
 from tests.controller.process import Process, controller
 
@@ -241,4 +242,6 @@ def _allow_files() -> None:
 
 if __name__ == "__main__":
     _allow_files()
-    asyncio.run(crowd(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    uvloop.run(
+        crowd(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    )  # so that they take less of the machine

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from starlette.routing import Route
 
+from amalgam8.web.plain import PlainRoute
 from tests.controller.process import controller
 from tests.controller.serving import running
 
@@ -23,7 +24,7 @@ async def test_every_route_is_described_and_nothing_else_is() -> None:
         routes = {
             (route.path, method)
             for route in found.app.routes
-            if isinstance(route, Route)
+            if isinstance(route, (Route, PlainRoute))
             for method in (route.methods or {"GET"}) - {"HEAD"}
         }
     assert {(path, method.upper()) for path, methods in paths.items() for method in methods} == routes

@@ -13,7 +13,7 @@ from typing import cast
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from amalgam8.controller import rulebook
 from amalgam8.controller.book import Change, Kind, Rulebook
@@ -36,6 +36,7 @@ from amalgam8.model.schema import rule_schema
 from amalgam8.web.app import Api, json_response
 from amalgam8.web.auth import Auth
 from amalgam8.web.errors import controller_style
+from amalgam8.web.plain import PlainRoute
 
 BODY_LIMIT = 1024 * 1024
 FILTERS = ("id", "tag", "destination")
@@ -79,7 +80,7 @@ def controller_api(
     async def show_metrics(request: Request) -> Response:
         return Response(metrics.show(auth.sees(request.headers)), headers={"content-type": CONTENT_TYPE})
 
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/health", health),
         Route("/metrics", show_metrics),
         Route("/openapi.json", openapi),
@@ -87,9 +88,9 @@ def controller_api(
         Route("/v1/rules", rules.any, methods=["GET", "POST", "PUT", "DELETE"]),
         Route(WATCH_ROUTE, sidecars.watch),
         Route("/v1/sidecars", sidecars.list),
-        Route("/v1/sidecars/{id}/limits", sidecars.limits, methods=["PUT"]),
+        PlainRoute("/v1/sidecars/{id}/limits", sidecars.limits, method="PUT", waits=tenants.waits),
         Route("/v1/traffic", sidecars.traffic),
-        Route("/v1/sidecars/{id}", sidecars.report, methods=["PUT"]),
+        PlainRoute("/v1/sidecars/{id}", sidecars.report, method="PUT", waits=tenants.waits),
         Route("/v1/rules/{id}/status", rules.status),
         *history.routes(),
         *ExplainApi(tenants, catalogue or Catalogue(clock), auth).routes(),

@@ -45,6 +45,8 @@ _log = Log("store")
 class KubernetesStore(Alone):
     """A Store in ``namespace``; ``follow`` has to run beside it. Keeps ``kept`` revisions of each tenant."""
 
+    waits = True
+
     def __init__(
         self, connection: Connection, namespace: str, *, kept: int = REVISIONS_KEPT, pace: Pace | None = None
     ) -> None:
@@ -326,7 +328,8 @@ class KubernetesStore(Alone):
             except TimeoutError:
                 pass
             if not self._ready.is_set():
-                raise StoreUnavailable(f"Kubernetes was not reached yet{self._because()}")
+                because = f": {self._trouble}" if self._trouble else ""
+                raise StoreUnavailable(f"Kubernetes was not reached yet{because}")
         return self._tenants.setdefault(tenant, Followed(Rulebook(), (), self._kept))
 
     async def _reaches(self, one: Followed, revision: int) -> None:
@@ -345,6 +348,3 @@ class KubernetesStore(Alone):
             raise StoreUnavailable(f"Kubernetes cannot be used: {error}") from None
         self._trouble = ""
         return found
-
-    def _because(self) -> str:
-        return f": {self._trouble}" if self._trouble else ""

@@ -38,6 +38,7 @@ class RedisStore:
     """A Store with a log of ``kept`` revisions; ``follow`` has to run beside it. ``now``: the wall clock."""
 
     shared = True
+    waits = True
 
     def __init__(
         self, link: Link, *, kept: int = REVISIONS_KEPT, now: Callable[[], float] = time.time

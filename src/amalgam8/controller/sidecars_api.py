@@ -26,6 +26,7 @@ from amalgam8.model.stream import PROTOCOL, check_protocol
 from amalgam8.model.traffic import problem
 from amalgam8.web.app import json_response
 from amalgam8.web.auth import Auth
+from amalgam8.web.exchange import Answer, Asked, json_answer
 from amalgam8.web.sse import EventStream
 
 TAGS_LIMIT = 64
@@ -46,6 +47,9 @@ class TrafficListing(msgspec.Struct, frozen=True):
 
     traffic: list[Rate]
     sidecars: int
+
+
+NOTHING = json_answer(None)
 
 
 class SidecarsApi:
@@ -80,11 +84,11 @@ class SidecarsApi:
         resume = request.headers.get("last-event-id", "")
         return EventStream(source, resume, partial(tenant.fleet.closed, identity))  # type: ignore[return-value]
 
-    async def report(self, request: Request) -> Response:
+    async def report(self, asked: Asked) -> Answer:
         """``PUT /v1/sidecars/{id}``."""
-        name = self._auth.tenant_of(request)
-        identity = _identity(request.path_params["id"], InvalidReport)
-        report = _report(await request.body())
+        name = self._auth.whose(asked)
+        identity = _identity(asked.parameter, InvalidReport)
+        report = _report(asked.body)
         tenant = await self._tenants.get(name)
         now = self._clock()
         tenant.fleet.check(identity, report.key)
@@ -92,18 +96,18 @@ class SidecarsApi:
             tenant.calls.take(identity, report.traffic, now)
         tenant.fleet.report(identity, report, now)
         pace = tenant.calls.pace(now)
-        return json_response(None if pace is None else ReportAnswer(pace))
+        return NOTHING if pace is None else json_answer(ReportAnswer(pace))
 
-    async def limits(self, request: Request) -> Response:
+    async def limits(self, asked: Asked) -> Answer:
         """``PUT /v1/sidecars/{id}/limits``: what a sidecar wants of the budgets that the fleet shares."""
-        name = self._auth.tenant_of(request)
-        identity = _identity(request.path_params["id"], InvalidReport)
-        report = _slices(await request.body())
+        name = self._auth.whose(asked)
+        identity = _identity(asked.parameter, InvalidReport)
+        report = _slices(asked.body)
         tenant = await self._tenants.get(name)
         tenant.fleet.check(identity, report.key)
         tenant.fleet.wants(identity, report)
         who = tenant.fleet.who(identity)
-        return json_response(tenant.limits.take(identity, who, report, tenant.mirror.book, self._clock()))
+        return json_answer(tenant.limits.take(identity, who, report, tenant.mirror.book, self._clock()))
 
     async def list(self, request: Request) -> Response:
         """``GET /v1/sidecars``."""

@@ -113,6 +113,8 @@ class Store(Protocol):
     """
 
     shared: bool
+    waits: bool
+    """Whether a tenant that is new may have to be waited for."""
 
     epoch: str
     """Names this line of revisions; another one where the store has lost its memory."""
@@ -196,6 +198,7 @@ class Alone:
     """The half of a Store that only those need which are shared."""
 
     shared = False
+    waits = False
 
     def said(self, tenant: str) -> Iterable[Said]:  # noqa: ARG002 - nobody else is there
         return ()

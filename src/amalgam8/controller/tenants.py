@@ -103,6 +103,11 @@ class Tenants:
     def epoch(self) -> str:
         return self._store.epoch
 
+    @property
+    def waits(self) -> bool:
+        """Whether ``get`` may have to wait for the store."""
+        return self._store.waits
+
     def now(self) -> float:
         return self._now()
 
