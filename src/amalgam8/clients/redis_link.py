@@ -5,7 +5,7 @@ what a lost answer did is for whoever asked to find out.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -20,6 +20,9 @@ from amalgam8.runtime.logs import Log
 
 ANSWER_WITHIN = 3.0
 """Seconds for a connection, a command's answer, or a turn."""
+
+FIRST_RETRY, LAST_RETRY = 0.05, 1.0
+"""Seconds between attempts to begin again."""
 
 AT_ONCE = 32
 """Commands under way; more wait for their turn."""
@@ -89,6 +92,30 @@ class Link:
         if not self._trouble:
             _log.warning("the store cannot be used: reads go on, writes are refused", reason=reason)
             self._trouble = reason or "unknown"
+
+    async def follow(
+        self, begin: Callable[[], Awaitable[None]], read: Callable[[], Awaitable[None]], tried: asyncio.Event
+    ) -> None:
+        """After each connection ``begin``, and then ``read`` again and again; until cancelled.
+
+        ``tried`` is set once that worked, or did not for the first time. What raises StoreUnavailable, or
+        ValueError for what nobody of ours wrote, is a reason to begin again, after a pause that grows.
+        """
+        wait = FIRST_RETRY
+        while True:
+            try:
+                await begin()
+                self.is_up()
+                tried.set()
+                while True:
+                    await read()
+                    wait = FIRST_RETRY
+            except (StoreUnavailable, ValueError) as error:
+                self.is_down(str(error))
+                tried.set()
+            await self.drop()
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LAST_RETRY)
 
     async def drop(self) -> None:
         """Close all connections; the next command opens another."""

@@ -28,7 +28,6 @@ REVISIONS_KEPT = 10_000
 PAGE = 500
 """Entries of the log that are read at once."""
 
-FIRST_RETRY, LAST_RETRY = 0.05, 1.0
 BLOCK = 0.5
 
 _log = Log("store")
@@ -150,22 +149,11 @@ class RedisStore:
 
     async def follow(self) -> None:
         """Keep the mirrors up to the store until cancelled; tries again for ever."""
-        wait = FIRST_RETRY
-        while True:
-            try:
-                self._fault = None
-                await self._synchronize()
-                self._link.is_up()
-                self._tried.set()
-                while True:
-                    await self._read()
-                    wait = FIRST_RETRY
-            except (StoreUnavailable, ValueError) as error:
-                self._link.is_down(str(error))
-                self._tried.set()
-            await self._link.drop()
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, LAST_RETRY)
+        await self._link.follow(self._begin_again, self._read, self._tried)
+
+    async def _begin_again(self) -> None:
+        self._fault = None
+        await self._synchronize()
 
     async def close(self) -> None:
         """Whoever made the link closes it."""

@@ -1,6 +1,5 @@
 """Opens the store of rules that the settings ask for. Redis' library is loaded only for Redis."""
 
-import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
@@ -16,9 +15,7 @@ from amalgam8.controller.settings import ControllerSettings
 from amalgam8.controller.sqlite import open_sqlite
 from amalgam8.controller.store import Store
 from amalgam8.model.errors import InvalidSetting
-
-REACHED_WITHIN = 5.0
-"""Seconds to wait for a shared store before serving without it."""
+from amalgam8.runtime.beside import followed
 
 
 @contextlib.asynccontextmanager
@@ -61,38 +58,18 @@ async def _redis(settings: ControllerSettings) -> AsyncIterator[Store]:
     if settings.database_username:
         address = msgspec.structs.replace(address, user=settings.database_username)
     link = Link(address, settings.database_password, scripts=SCRIPTS)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            store = RedisStore(link, kept=settings.history_kept)
-            following = tasks.create_task(store.follow())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REACHED_WITHIN):
-                    await store.tried()
-            try:
-                yield store
-            finally:
-                following.cancel()
-    finally:
-        await link.close()
+    store = RedisStore(link, kept=settings.history_kept)
+    async with followed(store, link.close):
+        yield store
 
 
 @contextlib.asynccontextmanager
 async def _kubernetes(settings: ControllerSettings) -> AsyncIterator[Store]:
     access = access_to(KubernetesOptions(url=settings.k8s_url, token=settings.k8s_token), os.environ)
     connection = Connection(access, watches=8)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            store = KubernetesStore(connection, _namespace(settings), kept=settings.history_kept)
-            following = tasks.create_task(store.follow())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REACHED_WITHIN):
-                    await store.tried()
-            try:
-                yield store
-            finally:
-                following.cancel()
-    finally:
-        await connection.close()
+    store = KubernetesStore(connection, _namespace(settings), kept=settings.history_kept)
+    async with followed(store, connection.close):
+        yield store
 
 
 def _namespace(settings: ControllerSettings) -> str:

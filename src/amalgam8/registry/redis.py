@@ -39,7 +39,6 @@ LENGTH = 4096
 """Entries that a stream keeps, about; a registry that is further behind loads a snapshot."""
 
 EXPIRED_AT_ONCE = 1000
-FIRST_RETRY, LAST_RETRY = 0.05, 1.0
 BLOCK = 0.5
 ATTEMPTS = 10
 
@@ -177,22 +176,11 @@ class RedisStore:
 
     async def follow(self) -> None:
         """Keep the mirrors up to the store until cancelled; tries again for ever."""
-        wait = FIRST_RETRY
-        while True:
-            try:
-                self._fault = None
-                await self._synchronize()
-                self._link.is_up()
-                self._tried.set()
-                while True:
-                    await self._read()
-                    wait = FIRST_RETRY
-            except (StoreUnavailable, ValueError) as error:
-                self._link.is_down(str(error))
-                self._tried.set()
-            await self._link.drop()
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, LAST_RETRY)
+        await self._link.follow(self._begin_again, self._read, self._tried)
+
+    async def _begin_again(self) -> None:
+        self._fault = None
+        await self._synchronize()
 
     async def _synchronize(self) -> None:
         """After each connection: is it the store that was mirrored? Then go on, else begin anew."""

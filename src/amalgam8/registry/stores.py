@@ -1,6 +1,5 @@
 """Opens the store that the settings ask for. Redis's library is loaded only where that is asked for."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -10,9 +9,7 @@ from amalgam8.registry.memory import MemoryStore
 from amalgam8.registry.preservation import LIMIT
 from amalgam8.registry.redis_scripts import SCRIPTS
 from amalgam8.registry.store import Observer, Store
-
-REACHED_WITHIN = 5.0
-"""Seconds to wait for a store before serving without it."""
+from amalgam8.runtime.beside import followed
 
 
 @contextlib.asynccontextmanager
@@ -35,16 +32,6 @@ async def opened(
             f"store: redis needs the Python package {error.name}; install amalgam8[redis]"
         ) from None
     link = Link(read_address(address), password, scripts=SCRIPTS)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            store = RedisStore(link, capacity=capacity, freeze_limit=freeze_limit, observe=observe)
-            following = tasks.create_task(store.follow())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REACHED_WITHIN):
-                    await store.tried()
-            try:
-                yield store
-            finally:
-                following.cancel()
-    finally:
-        await link.close()
+    store = RedisStore(link, capacity=capacity, freeze_limit=freeze_limit, observe=observe)
+    async with followed(store, link.close):
+        yield store
