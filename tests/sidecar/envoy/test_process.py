@@ -13,7 +13,7 @@ import pytest
 from amalgam8.model.caller import caller
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.sidecar.envoy.adapter import Envoy
-from amalgam8.sidecar.envoy.process import END_TIMEOUT, check_port, find_binary, listen_address
+from amalgam8.sidecar.envoy.process import END_TIMEOUT, find_binary
 from tests.conftest import free_port
 from tests.sidecar.envoy.support import LIMIT, Client, backends, running, simple, until
 
@@ -50,18 +50,6 @@ async def test_a_taken_port_is_refused_with_one_line(tmp_path: Path) -> None:
     assert (
         str(raised.value) == f"http_listener_port: port {port} on 127.0.0.1 is taken (Address already in use)"
     )
-
-
-def test_addresses_to_listen_on() -> None:
-    assert listen_address("localhost") == "127.0.0.1"
-    assert listen_address("::1") == "::1"
-    with pytest.raises(InvalidSetting, match=r"^listen_host: 'my\.host'; allowed is"):
-        listen_address("my.host")
-
-
-async def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(InvalidSetting, match=r"^http_listener_port: port 6379 on 192\.0\.2\.1"):
-        check_port("192.0.2.1", 6379)
 
 
 async def test_a_port_that_is_taken_after_the_check_ends_the_run(

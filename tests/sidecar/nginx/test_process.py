@@ -1,20 +1,14 @@
-"""Finding nginx, and where it is to listen."""
+"""Finding nginx."""
 
 from pathlib import Path
 
 import pytest
 
 from amalgam8.model.errors import InvalidSetting
-from amalgam8.sidecar.nginx.process import find_binary, listen_address
+from amalgam8.sidecar.nginx.process import find_binary
 
 
 def test_a_binary_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert find_binary(None).name == "nginx"
     with pytest.raises(InvalidSetting, match="is no executable file; allowed is the path of an nginx"):
         find_binary(str(tmp_path / "nginx"))
-
-
-def test_addresses() -> None:
-    assert listen_address("localhost") == "127.0.0.1"
-    with pytest.raises(InvalidSetting):
-        listen_address("example.org")

@@ -22,7 +22,7 @@ from amalgam8.sidecar.envoy.ads import LINGER, Ads, Request
 from amalgam8.sidecar.envoy.bootstrap import bootstrap
 from amalgam8.sidecar.envoy.listener import listeners
 from amalgam8.sidecar.envoy.messages import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, MAIN, ROUTES, SECOND
-from amalgam8.sidecar.envoy.process import Process, check_port, find_binary, listen_address, port_taken
+from amalgam8.sidecar.envoy.process import Process, find_binary
 from amalgam8.sidecar.envoy.record import loggers
 from amalgam8.sidecar.envoy.recorder import Recorder
 from amalgam8.sidecar.envoy.render import Renderer, RenderService
@@ -31,6 +31,7 @@ from amalgam8.sidecar.envoy.server import Stream, serving
 from amalgam8.sidecar.envoy.slices import write as write_slices
 from amalgam8.sidecar.envoy.tcp import TcpFilters, listener_name, stats, tcp_listeners
 from amalgam8.sidecar.envoy.trial import WORDS_LIMIT, Trial
+from amalgam8.sidecar.listening import check_port, listen_address, port_taken
 from amalgam8.sidecar.proxy import Confirmed, Demand, Desired, Stamp
 from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import trust

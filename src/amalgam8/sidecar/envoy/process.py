@@ -8,12 +8,10 @@ BACKOFF_LONGEST. Refuses to start where the port is taken or the binary is missi
 import asyncio
 import contextlib
 import importlib.util
-import ipaddress
 import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -76,40 +74,6 @@ def find_binary(setting: str | None) -> Path:
         if os.access(path, os.X_OK):
             return path
     raise InvalidSetting(f"proxy_binary: the Envoy binary is missing from this installation; {allowed}")
-
-
-def listen_address(host: str) -> str:
-    """The IP address to listen on.
-
-    Raises:
-        InvalidSetting: ``host`` is neither an IP address nor localhost.
-    """
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        raise InvalidSetting(f"listen_host: {host!r}; allowed is an IP address or localhost") from None
-
-
-def check_port(host: str, port: int, setting: str = "http_listener_port") -> None:
-    """Refuse a port that cannot be had.
-
-    Raises:
-        InvalidSetting: naming port, host and reason.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            probe.listen(1)
-    except OSError as error:
-        raise port_taken(host, port, os.strerror(error.errno or 0), setting) from error
-
-
-def port_taken(host: str, port: int, reason: str, setting: str = "http_listener_port") -> InvalidSetting:
-    return InvalidSetting(f"{setting}: port {port} on {host} is taken ({reason})")
 
 
 class Process:

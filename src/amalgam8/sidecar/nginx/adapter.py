@@ -17,6 +17,7 @@ from typing import Any
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import InvalidSetting, Unreachable
 from amalgam8.runtime.latest import Latest
+from amalgam8.sidecar.listening import check_port, listen_address, port_taken
 from amalgam8.sidecar.nginx import slices
 from amalgam8.sidecar.nginx.configuration import Places, configuration
 from amalgam8.sidecar.nginx.documents import Documents, RenderService
@@ -24,10 +25,7 @@ from amalgam8.sidecar.nginx.metrics import metrics
 from amalgam8.sidecar.nginx.modules import find_modules, missing_package
 from amalgam8.sidecar.nginx.process import (
     Process,
-    check_port,
     find_binary,
-    listen_address,
-    port_taken,
 )
 from amalgam8.sidecar.nginx.records import Records
 from amalgam8.sidecar.nginx.render import line

@@ -7,13 +7,11 @@ that crashes is the master's to replace. Refuses to start without the binary.
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -72,40 +70,6 @@ def find_binary(setting: str | None) -> Path:
     if found is None:
         raise InvalidSetting(f"proxy_binary: nginx is missing (Debian: apt install nginx); {ALLOWED}")
     return Path(found)
-
-
-def listen_address(host: str) -> str:
-    """The IP address to listen on.
-
-    Raises:
-        InvalidSetting: ``host`` is neither an IP address nor localhost.
-    """
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        raise InvalidSetting(f"listen_host: {host!r}; allowed is an IP address or localhost") from None
-
-
-def check_port(host: str, port: int, setting: str = "http_listener_port") -> None:
-    """Refuse a port that cannot be had.
-
-    Raises:
-        InvalidSetting: naming port, host and reason.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-            probe.listen(1)
-    except OSError as error:
-        raise port_taken(host, port, os.strerror(error.errno or 0), setting) from error
-
-
-def port_taken(host: str, port: int, reason: str, setting: str = "http_listener_port") -> InvalidSetting:
-    return InvalidSetting(f"{setting}: port {port} on {host} is taken ({reason})")
 
 
 class Process:

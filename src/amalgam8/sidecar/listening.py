@@ -1,0 +1,44 @@
+"""Where a proxy is to listen: looked at before it starts, so that what cannot be is one sentence.
+
+The same for every proxy. Refuses names other than localhost: which address one means is not the sidecar's to say.
+"""
+
+import ipaddress
+import os
+import socket
+
+from amalgam8.model.errors import InvalidSetting
+
+
+def listen_address(host: str) -> str:
+    """The IP address to listen on.
+
+    Raises:
+        InvalidSetting: ``host`` is neither an IP address nor localhost.
+    """
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        raise InvalidSetting(f"listen_host: {host!r}; allowed is an IP address or localhost") from None
+
+
+def check_port(host: str, port: int, setting: str = "http_listener_port") -> None:
+    """Refuse a port that cannot be had.
+
+    Raises:
+        InvalidSetting: naming port, host and reason.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+            probe.listen(1)
+    except OSError as error:
+        raise port_taken(host, port, os.strerror(error.errno or 0), setting) from error
+
+
+def port_taken(host: str, port: int, reason: str, setting: str = "http_listener_port") -> InvalidSetting:
+    return InvalidSetting(f"{setting}: port {port} on {host} is taken ({reason})")
