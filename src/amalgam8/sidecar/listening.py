@@ -1,6 +1,7 @@
 """Where a proxy is to listen: looked at before it starts, so that what cannot be is one sentence.
 
-The same for every proxy. Refuses names other than localhost: which address one means is not the sidecar's to say.
+The same for every proxy. Refuses names other than localhost: which address one means is not for the sidecar
+to say.
 """
 
 import ipaddress
