@@ -5,7 +5,7 @@ import pytest
 from amalgam8.controller import rulebook
 from amalgam8.controller.book import Change, Rulebook, apply
 from amalgam8.controller.fleet import GONE_AFTER, Fleet
-from amalgam8.controller.ledger import Ledger, Moment, Status
+from amalgam8.controller.ledger import Ledger, Moment, Status, concern_of
 from amalgam8.controller.plans import Plans
 from amalgam8.controller.rulebook import Selection
 from amalgam8.controller.store import Mirror
@@ -64,6 +64,8 @@ class Bench:
     def missing(self, change: Change) -> list[str]:
         verdict = self.ledger.verdict(change, self.now)
         assert verdict.applied is not bool(verdict.missing)
+        concern = concern_of([*change.before, *change.after])
+        assert self.ledger.applied(change, self.now, concern) is verdict.applied
         return [one.id for one in verdict.missing]
 
 

@@ -31,10 +31,10 @@ async def until_applied(
     limit = loop.time() + min(within, WAIT_LIMIT)
     while True:
         version = tenant.fleet.moved.version
-        verdict = tenant.ledger.verdict(change, moment(), concern)
+        applied = tenant.ledger.applied(change, moment(), concern)
         left = limit - loop.time()
-        if verdict.applied or left <= 0:
-            return verdict
+        if applied or left <= 0:
+            return tenant.ledger.verdict(change, moment(), concern)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(left, LOOK_AGAIN)):
                 await tenant.fleet.moved.newer(version)

@@ -6,7 +6,7 @@ it if its proxy refused that part, is *gone* without a report for GONE_AFTER sec
 A sidecar that is gone may still serve, so it does not count as one that has applied anything.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -16,6 +16,7 @@ from amalgam8.controller.plans import Plans
 from amalgam8.controller.store import Mirror
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import RuleNotFound
+from amalgam8.model.report import Rejection
 from amalgam8.model.rule import Rule, in_order, rfc3339, timestamp
 from amalgam8.routing.compile import compile, concerns  # noqa: A004 - the field's own word
 
@@ -97,6 +98,13 @@ class Ledger:
         note = "" if found else "this rule concerns no sidecar that is known"
         return Status(identity, written.revision, applied, len(found), found, note)
 
+    def applied(self, change: Change, now: Moment, concern: Concern) -> bool:
+        """What ``verdict`` says, and nothing about who is missing: as cheap as it can be for many sidecars."""
+        return all(
+            reached and not _refused(sidecar, destinations) and not sidecar.gone(now.steady)
+            for sidecar, destinations, reached in self._concerned(concern, change.revision, now)
+        )
+
     def verdict(self, change: Change, now: Moment, concern: Concern | None = None) -> Verdict:
         """Whether ``change`` is applied wherever it matters."""
         concern = concern or concern_of([*change.before, *change.after])
@@ -121,8 +129,17 @@ class Ledger:
         return tuple(sorted(found, key=lambda one: (one.service, one.tags, one.id)))
 
     def _standings(self, concern: Concern, revision: int, at: str, now: Moment) -> tuple[Standing, ...]:
+        found = [
+            _standing(sidecar, destinations, reached, revision, at, now)
+            for sidecar, destinations, reached in self._concerned(concern, revision, now)
+        ]
+        return tuple(sorted(found, key=lambda one: (one.service, one.tags, one.id)))
+
+    def _concerned(
+        self, concern: Concern, revision: int, now: Moment
+    ) -> Iterator[tuple[Sidecar, frozenset[str], bool]]:
+        """The sidecars that are concerned, by which destinations, and whether they follow the revision."""
         reached: dict[tuple[Caller, str], bool] = {}
-        found = []
         for sidecar in self._fleet.present(now.steady):
             destinations = concern(sidecar.caller)
             if not destinations:
@@ -133,8 +150,7 @@ class Ledger:
                 reached[key] = standing.revision >= revision or (
                     standing.behind is not None and not standing.behind & destinations
                 )
-            found.append(_standing(sidecar, destinations, reached[key], revision, at, now))
-        return tuple(sorted(found, key=lambda one: (one.service, one.tags, one.id)))
+            yield sidecar, destinations, reached[key]
 
 
 def concern_of(rules: Iterable[Rule]) -> Concern:
@@ -164,7 +180,7 @@ def _differs(book: Rulebook, then: Rulebook, destination: str, who: Caller) -> b
 def _standing(
     sidecar: Sidecar, destinations: frozenset[str], reached: bool, revision: int, at: str, now: Moment
 ) -> Standing:
-    refused = [one for one in sidecar.rejected if one.destination in destinations]
+    refused = _refused(sidecar, destinations)
     state: State = "pending"
     reason = ""
     since = max(now.wall - (now.steady - sidecar.first), timestamp(at) if at else 0.0)
@@ -177,6 +193,10 @@ def _standing(
         reason = reason_of(refused)
         since_text = now.text(_confirmed_at(sidecar, revision))
     return Standing(sidecar.id, sidecar.caller.service, sidecar.caller.tags, state, since_text, reason)
+
+
+def _refused(sidecar: Sidecar, destinations: frozenset[str]) -> list[Rejection]:
+    return [one for one in sidecar.rejected if one.destination in destinations]
 
 
 def _confirmed_at(sidecar: Sidecar, revision: int) -> float:
