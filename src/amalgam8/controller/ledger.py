@@ -99,7 +99,7 @@ class Ledger:
         return Status(identity, written.revision, applied, len(found), found, note)
 
     def applied(self, change: Change, now: Moment, concern: Concern) -> bool:
-        """What ``verdict`` says, and nothing about who is missing: as cheap as it can be for many sidecars."""
+        """What ``verdict`` says, but not who is missing: as cheap as it can be for many sidecars."""
         return all(
             reached and not _refused(sidecar, destinations) and not sidecar.gone(now.steady)
             for sidecar, destinations, reached in self._concerned(concern, change.revision, now)
