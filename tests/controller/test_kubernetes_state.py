@@ -44,6 +44,13 @@ async def test_a_secret_of_another_program_is_refused(
         await Identity(connection, NAMESPACE).read()
 
 
+async def test_what_a_newer_version_wrote_is_refused(kit: KubernetesKit, connection: Connection) -> None:
+    await Identity(connection, NAMESPACE).read()
+    kit.cluster.objects["secrets"][NAMESPACE, IDENTITY]["data"]["form"] = "Mg=="  # 2
+    with pytest.raises(StoreUnavailable, match=r"form 2; this one knows 1\): upgrade this controller"):
+        await Identity(connection, NAMESPACE).read()
+
+
 async def test_sidecars_are_kept_and_forgotten(kit: KubernetesKit, connection: Connection) -> None:
     roster = Roster(connection, NAMESPACE)
     await roster.read()

@@ -371,3 +371,19 @@ async def test_a_budget_is_shared_by_the_sidecars_of_all_controllers(kit: RedisK
         return 0.9 <= sum(shares) <= 1.1 and min(shares) > 0
 
     await eventually(told, what="shares that are one budget together")
+
+
+async def test_a_store_of_a_newer_version_is_refused_and_says_who_must_be_upgraded(kit: RedisKit) -> None:
+    one = kit.make()
+    await kit.up(one)
+    await create(one, route("a"))
+    await kit.stop(one)
+    kit.server.ask("SET", "{a8c}:form", "2")
+    other = kit.make()
+    await other.tried()
+    assert not other.up
+    with pytest.raises(StoreUnavailable, match=r"not reached yet"):
+        await other.load("default")
+    kit.server.ask("SET", "{a8c}:form", "1")
+    await kit.up(other)
+    assert list((await other.load("default")).book.rules) == ["a"]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from amalgam8.controller.redis_scripts import EPOCH, NEWS, SCRIPTS, SECRET, TENANTS, keys_of
+from amalgam8.controller.redis_scripts import EPOCH, FORM_KEY, NEWS, SCRIPTS, SECRET, TENANTS, keys_of
 
 
 @pytest.mark.parametrize("tenant", ["default", "}", "{", "a}b{c", "a8c", "a:b", "ü", "x" * 300])
@@ -16,7 +16,7 @@ def test_all_keys_of_a_tenant_are_in_one_slot_and_no_others(tenant: str) -> None
 
 
 def test_what_concerns_all_tenants_is_in_one_slot() -> None:
-    assert {re.findall(r"\{[^}]+\}", key)[0] for key in (EPOCH, NEWS, SECRET, TENANTS)} == {"{a8c}"}
+    assert {re.findall(r"\{[^}]+\}", key)[0] for key in (EPOCH, FORM_KEY, NEWS, SECRET, TENANTS)} == {"{a8c}"}
 
 
 def test_a_script_touches_only_keys_that_it_was_handed() -> None:

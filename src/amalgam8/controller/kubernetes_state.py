@@ -15,11 +15,14 @@ import msgspec
 from amalgam8.catalogs.kubernetes.connect import Connection
 from amalgam8.clients.http import Answer
 from amalgam8.controller.kubernetes_objects import key_of
+from amalgam8.controller.store import newer_form
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.errors import StoreUnavailable
 
 IDENTITY = "amalgam8-controller"
 SIDECARS = "amalgam8-sidecars"
+FORM = 1
+"""Number of the form in which all is kept; a controller refuses one that is higher than its own."""
 
 
 class Identity:
@@ -33,9 +36,13 @@ class Identity:
         """Read them, or make them; raises as the connection does.
 
         Raises:
-            StoreUnavailable: the Secret is another one's.
+            StoreUnavailable: the Secret is another one's, or of a newer version.
         """
-        made = {"epoch": uuid.uuid4().hex[:16].encode(), "secret": secrets.token_bytes(32)}
+        made = {
+            "epoch": uuid.uuid4().hex[:16].encode(),
+            "secret": secrets.token_bytes(32),
+            "form": str(FORM).encode(),
+        }
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -60,10 +67,15 @@ class Identity:
 def _read(answer: Answer) -> tuple[str, bytes]:
     try:
         data = answer.json()["data"]
-        epoch, secret = (base64.b64decode(data[name], validate=True) for name in ("epoch", "secret"))
-        return epoch.decode("ascii"), secret
+        parts = (base64.b64decode(data[name], validate=True) for name in ("epoch", "secret", "form"))
+        epoch, secret, form = parts
+        found = epoch.decode("ascii"), secret
+        number = int(form)
     except (KeyError, TypeError, ValueError):
         raise StoreUnavailable(f"the Secret {IDENTITY} is not one of a controller") from None
+    if number > FORM:
+        raise newer_form(number, FORM)
+    return found
 
 
 class _Kept(msgspec.Struct, frozen=True):

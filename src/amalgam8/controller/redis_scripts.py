@@ -11,6 +11,10 @@ from urllib.parse import quote
 EPOCH = "{a8c}:epoch"
 SECRET = "{a8c}:secret"  # noqa: S105 - the key under which it is
 TENANTS = "{a8c}:tenants"
+FORM_KEY = "{a8c}:form"
+FORM = 1
+"""Number of the form in which all of this is kept; a controller refuses one that is higher than its own."""
+
 NEWS = "{a8c}:news"
 """A stream of what concerns all tenants: ``tenant`` is a new one, ``epoch`` another epoch."""
 
@@ -188,8 +192,11 @@ return 1
 """
 
 BEGIN = """
--- KEYS: epoch, secret, tenants, news. ARGV: a new epoch, the one to replace, a secret
--- → epoch, secret, place in the news, tenants, whether what it is told is on its disk
+-- KEYS: epoch, secret, tenants, news, form. ARGV: a new epoch, the one to replace, a secret, this form
+-- → epoch, secret, place in the news, tenants, whether what it is told is on its disk | newer, form
+redis.call('SETNX', KEYS[5], ARGV[4])
+local form = tonumber(redis.call('GET', KEYS[5]))
+if form > tonumber(ARGV[4]) then return {'newer', tostring(form)} end
 local epoch = redis.call('GET', KEYS[1])
 if not epoch or epoch == ARGV[2] then
   epoch = ARGV[1]
