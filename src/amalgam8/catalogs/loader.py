@@ -103,7 +103,7 @@ def read_options(kind: type[T], name: str, options: Options) -> T:
     """
     specs: dict[str, tuple[Any, Spec]] = {
         field.name: (field.default, field.metadata["a8"])
-        for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        for field in dataclasses.fields(kind)  # type: ignore[arg-type]  # any dataclass
     }
     values: dict[str, Any] = {}
     for key, text in options.items():

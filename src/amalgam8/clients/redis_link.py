@@ -75,7 +75,7 @@ class Link:
     ) -> list[tuple[str, list[tuple[bytes, dict[bytes, bytes]]]]]:
         """Entries of streams after these places; waits up to ``wait`` seconds for the first."""
         found = await self._guarded(
-            self._client.xread(places, count=1000, block=int(wait * 1000)),  # type: ignore[arg-type]
+            self._client.xread(places, count=1000, block=int(wait * 1000)),  # type: ignore[arg-type]  # dict is invariant
             within=ANSWER_WITHIN + wait,
             turn=False,
         )

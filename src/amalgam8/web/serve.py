@@ -62,6 +62,7 @@ async def serving(
     """Serve ``app`` inside the block; yields the port. Leaving ends open streams within a second."""
     config = uvicorn.Config(
         app if tls is None else _InPieces(app),
+        # uvicorn wants a class by its types, and calls whatever it is given.
         http=functools.partial(PatientHttp, quick=app if isinstance(app, Api) else None),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",
