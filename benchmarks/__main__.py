@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+import textwrap
+from collections.abc import AsyncIterator
 
 from benchmarks import asking, fleet, limits, propagation, proxy, registry, registry_scale, rendering, sidecar
 from benchmarks.figures import machine
@@ -28,9 +30,14 @@ def main() -> int:
     print(machine())
     for name in names:
         print(f"\n{name}")
-        for text in asyncio.run(BENCHMARKS[name]()):
-            print("  " + text)
+        asyncio.run(_print(BENCHMARKS[name]()))
     return 0
+
+
+async def _print(lines: AsyncIterator[str]) -> None:
+    """Each line as soon as it is known: some benchmarks take minutes."""
+    async for text in lines:
+        print(textwrap.indent(text, "  "), flush=True)
 
 
 if __name__ == "__main__":

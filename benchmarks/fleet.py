@@ -126,26 +126,26 @@ async def crowds(url: str) -> AsyncIterator[None]:
             await process.wait()
 
 
-async def run() -> list[str]:
-    """Measure; returns the lines to print."""
+async def run() -> AsyncIterator[str]:
+    """Measure; gives each line to print once it is known."""
     _allow_files()
     port = free_port()
     http = Http(f"http://127.0.0.1:{port}", timeout=60)
     client = ControllerClient(http)
-    found: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "controller.db"
         async with controller(path, port) as process:
             await client.apply(rules())
             async with crowds(f"http://127.0.0.1:{port}"):
                 await _all_applied(client)
-                found += await _changes(http, client, process)
+                for text in await _changes(http, client, process):
+                    yield text
                 process.signal(9)
                 await process.ended()
                 async with controller(path, port) as again:
-                    found += await _return(http, client, again)
+                    for text in await _return(http, client, again):
+                        yield text
     await http.close()
-    return found
 
 
 async def _changes(http: Http, client: ControllerClient, process: Process) -> list[str]:

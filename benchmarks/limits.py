@@ -37,8 +37,8 @@ Load = Callable[[int, float], float]
 """Calls a second at a sidecar, at a time."""
 
 
-async def run() -> list[str]:
-    """Measure; returns the lines to print."""
+async def run() -> AsyncIterator[str]:
+    """Measure; gives each line to print once it is known."""
     loads: dict[str, Load] = {
         "all alike, twice the budget": lambda _one, _now: 2 * RATE / SIDECARS,
         "one after another calls, 5 s each": lambda one, now: (
@@ -49,12 +49,10 @@ async def run() -> list[str]:
             RATE / 4 if one in (int(now / 4) % SIDECARS, int(now / 7) % SIDECARS) else 0.0
         ),
     }
-    lines = []
     for name, load in loads.items():
         windows = await measure(load)
-        lines.append(line(f"passed beyond the budget, {name}", windows.over * 100, AIM, "%"))
-        lines.append(line(f"kept back within it, {name}", windows.under * 100, AIM, "%"))
-    return lines
+        yield line(f"passed beyond the budget, {name}", windows.over * 100, AIM, "%")
+        yield line(f"kept back within it, {name}", windows.under * 100, AIM, "%")
 
 
 async def measure(load: Load, seconds: float = SECONDS) -> Windows:

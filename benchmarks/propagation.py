@@ -6,6 +6,7 @@ sent one after another until one is answered by the new version.
 
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.e2e.mesh import mesh, route
@@ -16,8 +17,8 @@ CHANGES = 200
 P50_AIM, P99_AIM = 30.0, 100.0
 
 
-async def run() -> list[str]:
-    """Measure; returns the lines to print."""
+async def run() -> AsyncIterator[str]:
+    """Measure; gives each line to print once it is known."""
     delays: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         async with mesh(Path(folder)) as running:
@@ -34,7 +35,5 @@ async def run() -> list[str]:
                     if time.perf_counter() - answered > 10:
                         raise AssertionError("traffic did not follow within 10 s\n" + running.tails())
                 delays.append((time.perf_counter() - answered) * 1000)
-    return [
-        line(f"rule answered → traffic follows, p50 of {CHANGES}", quantile(delays, 0.50), P50_AIM, "ms"),
-        line(f"rule answered → traffic follows, p99 of {CHANGES}", quantile(delays, 0.99), P99_AIM, "ms"),
-    ]
+    yield line(f"rule answered → traffic follows, p50 of {CHANGES}", quantile(delays, 0.50), P50_AIM, "ms")
+    yield line(f"rule answered → traffic follows, p99 of {CHANGES}", quantile(delays, 0.99), P99_AIM, "ms")

@@ -8,6 +8,7 @@ request, which other load disturbs less, stands beside them. Then: memory, and d
 
 import asyncio
 import contextlib
+import itertools
 import os
 import statistics
 import tempfile
@@ -74,12 +75,11 @@ class Ours:
         return (time.perf_counter() - started) * 1000
 
 
-async def run() -> list[str]:
-    """Measure; returns the lines to print."""
+async def run() -> AsyncIterator[str]:
+    """Measure; gives each line to print once it is known."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ports = [free_port() for _ in range(PORTS)]
-        lines = []
         async with instances(folder, ports, cpu=1) as direct:
             async with (
                 bare(folder, ports, cpu=0) as plain,
@@ -87,40 +87,42 @@ async def run() -> list[str]:
                 sidecar(folder / "speed") as ours,
             ):
                 await ours.follow(known(FEW, ports))
-                lines.append(line(f"worker, {FEW} services", resident(ours.worker), WORKER_AIMS[FEW], "MB"))
+                yield line(f"worker, {FEW} services", resident(ours.worker), WORKER_AIMS[FEW], "MB")
                 others = {"bare": plain, "envoy": envoy, "direct": (ports[0], direct)}
-                for what in PATHS:
-                    lines += await _compare(what, (ours.port, ours.worker), others)
+                for what, connections in itertools.product(PATHS, (32, 1)):
+                    for text in await _compare(what, connections, (ours.port, ours.worker), others):
+                        yield text
             async with sidecar(folder / "size") as ours:
-                lines += await _documents(ours, [*ports, free_port()])
+                async for text in _documents(ours, [*ports, free_port()]):
+                    yield text
         (folder / "agent").mkdir()
-        lines.append(await _agent(folder / "agent"))
-        return lines
+        yield await _agent(folder / "agent")
 
 
-async def _compare(what: str, ours: tuple[int, int], others: dict[str, tuple[int, int]]) -> list[str]:
+async def _compare(
+    what: str, connections: int, ours: tuple[int, int], others: dict[str, tuple[int, int]]
+) -> list[str]:
     path, aim = PATHS[what]
+    found: dict[str, list[Load]] = {name: [] for name in ("ours", *others)}
+    for _ in range(ROUNDS):
+        for name, (port, pid) in {"ours": ours, **others}.items():
+            asked = "/svc0/x" if name == "envoy" else path
+            found[name].append(await load(port, pid, asked, connections, SECONDS, (COOKIE,)))
     lines = []
-    for connections in (32, 1):
-        found: dict[str, list[Load]] = {name: [] for name in ("ours", *others)}
-        for _ in range(ROUNDS):
-            for name, (port, pid) in {"ours": ours, **others}.items():
-                asked = "/svc0/x" if name == "envoy" else path
-                found[name].append(await load(port, pid, asked, connections, SECONDS, (COOKIE,)))
-        for name, least in (("bare", aim), ("envoy", ENVOY_AIM)):
-            shown = f"{what}, {connections} connections, times {name}"
-            pairs = list(zip(found["ours"], found[name], strict=True))
-            rate = statistics.median(one.rate / other.rate for one, other in pairs)
-            cost = statistics.median(other.cost / one.cost for one, other in pairs)
-            lines += [
-                line(f"{shown}: requests/s", rate, least, "×", at_most=False),
-                line(f"{shown}: per processor second", cost, least, "×", at_most=False),
-            ]
-        lines.append("    " + ", ".join(_shown(name, seen) for name, seen in found.items()))
-        if connections == 1:
-            pairs = list(zip(found["ours"], found["direct"], strict=True))
-            added = statistics.median(one.p50 - other.p50 for one, other in pairs)
-            lines.append(line(f"{what}, 1 connection, added to the median", added, ADDED_AIM, "µs"))
+    for name, least in (("bare", aim), ("envoy", ENVOY_AIM)):
+        shown = f"{what}, {connections} connections, times {name}"
+        pairs = list(zip(found["ours"], found[name], strict=True))
+        rate = statistics.median(one.rate / other.rate for one, other in pairs)
+        cost = statistics.median(other.cost / one.cost for one, other in pairs)
+        lines += [
+            line(f"{shown}: requests/s", rate, least, "×", at_most=False),
+            line(f"{shown}: per processor second", cost, least, "×", at_most=False),
+        ]
+    lines.append("    " + ", ".join(_shown(name, seen) for name, seen in found.items()))
+    if connections == 1:
+        pairs = list(zip(found["ours"], found["direct"], strict=True))
+        added = statistics.median(one.p50 - other.p50 for one, other in pairs)
+        lines.append(line(f"{what}, 1 connection, added to the median", added, ADDED_AIM, "µs"))
     return lines
 
 
@@ -129,7 +131,7 @@ def _shown(name: str, seen: list[Load]) -> str:
     return f"{name} {rate:.1f}k/s {statistics.median(each.cost for each in seen):.1f} µs"
 
 
-async def _documents(ours: Ours, ports: list[int]) -> list[str]:
+async def _documents(ours: Ours, ports: list[int]) -> AsyncIterator[str]:
     """Whole documents of MANY services while calls go on, then as many changes of one service each."""
     whole = known(MANY, ports)
     took, longest = [], []
@@ -141,17 +143,15 @@ async def _documents(ours: Ours, ports: list[int]) -> list[str]:
         await asyncio.sleep(1)
         took.append(await ours.follow(moved))
         longest.append((await calls).longest / 1000)
+    yield line(f"{MANY} services changed at once, all applied", statistics.median(took), APPLY_AIM, "ms")
+    yield line("longest call meanwhile, median of runs", statistics.median(longest), LONGEST_AIM, "ms")
+    yield f"    longest call of as long a run without changes: {quiet.longest / 1000:.1f} ms"
     for change in range(CHANGES):
         name = f"svc{change % MANY}"
         moved[name] = _turned(moved[name], 1)
         await ours.follow({name: moved[name]})
     most = resident(ours.worker)
-    return [
-        line(f"{MANY} services changed at once, all applied", statistics.median(took), APPLY_AIM, "ms"),
-        line("longest call meanwhile, median of runs", statistics.median(longest), LONGEST_AIM, "ms"),
-        f"    longest call of as long a run without changes: {quiet.longest / 1000:.1f} ms",
-        line(f"worker, {MANY} services, {CHANGES} changes later", most, WORKER_AIMS[MANY], "MB"),
-    ]
+    yield line(f"worker, {MANY} services, {CHANGES} changes later", most, WORKER_AIMS[MANY], "MB")
 
 
 def _turned(group: tuple[Instance, ...], by: int) -> tuple[Instance, ...]:

@@ -53,27 +53,30 @@ class Rate(NamedTuple):
     cost: float
 
 
-async def run() -> list[str]:
-    """Measure; returns the lines to print."""
+async def run() -> AsyncIterator[str]:
+    """Measure; gives each line to print once it is known."""
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name))
-        lines = await bench.against_bare("uvloop", AIMS)
-        lines += ["", "the same against a bare application on asyncio's loop"]
-        lines += await bench.against_bare("asyncio", {})
-        lines += ["", "with tokens that are signed (jwt), against uvloop"]
+        async for text in bench.against_bare("uvloop", AIMS):
+            yield text
+        yield "\nthe same against a bare application on asyncio's loop"
+        async for text in bench.against_bare("asyncio", {}):
+            yield text
+        yield "\nwith tokens that are signed (jwt), against uvloop"
         signed = {"A8_AUTH_MODE": "jwt", "A8_JWT_SECRET": SECRET}
-        lines += await bench.against_bare("uvloop", {}, signed, token("default"))
-        lines += ["", f"with {TENANTS} tenants, as a part of one tenant's"]
-        lines.append(await bench.tenants())
-        lines += ["", "with the store in Valkey on this machine, against uvloop"]
+        async for text in bench.against_bare("uvloop", {}, signed, token("default")):
+            yield text
+        yield f"\nwith {TENANTS} tenants, as a part of one tenant's"
+        yield await bench.tenants()
+        yield "\nwith the store in Valkey on this machine, against uvloop"
         with valkey() as server:
             shared = {
                 "A8_STORE": "redis",
                 "A8_STORE_ADDRESS": f"unix://{server.socket}",
                 "A8_STORE_PASSWORD": PASSWORD,
             }
-            lines += await bench.against_bare("uvloop", {}, shared)
-        return lines
+            async for text in bench.against_bare("uvloop", {}, shared):
+                yield text
 
 
 class Bench:
@@ -86,8 +89,8 @@ class Bench:
 
     async def against_bare(
         self, loop: str, aims: Mapping[str, float], settings: Mapping[str, str] | None = None, token: str = ""
-    ) -> list[str]:
-        """Three lines: lookups, heartbeats and registrations of a registry with these settings."""
+    ) -> AsyncIterator[str]:
+        """Two lines for each of: lookups, heartbeats and registrations of a registry with these settings."""
         who = ("-H", f"Authorization: Bearer {token}") if token else ()
         async with self._registry(settings or {}) as (port, registry):
             ids, size = await _seed(port, self._folder, token)
@@ -101,11 +104,9 @@ class Bench:
                     # Registrations are held against the lookups' GET.
                     "registrations": (Load(port, "/", (*register, *who)), Load(bare, "/")),
                 }
-                return [
-                    text
-                    for what, pair in loads.items()
-                    for text in await _compared(what, *pair, pids, ids, aims.get(what))
-                ]
+                for what, pair in loads.items():
+                    for text in await _compared(what, *pair, pids, ids, aims.get(what)):
+                        yield text
 
     async def tenants(self) -> str:
         """One line: lookups by many tenants in turn, beside lookups by one of them."""

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +35,20 @@ ALL_AIM, COMPILE_AIM, ONE_AIM, MEMORY_AIM = 300.0, 5.0, 20.0, 70.0
 WEB = caller("web", ["v1"])
 
 
-async def run() -> list[str]:
-    """Measure; returns the lines to print."""
+async def run() -> AsyncIterator[str]:
+    """Measure; gives each line to print once it is known."""
     instances = _instances()
     routing = resolve({}, instances, 0)
     changed, sent = _one_instance(instances)
     with tempfile.TemporaryDirectory() as folder:
         memory = await _memory(Path(folder))
     what = f"{SERVICES} services x {INSTANCES} instances"
-    return [
-        line(f"resolve + render, {what}", _best(lambda: _render(_resolved(instances))), ALL_AIM, "ms"),
-        line(f"render alone, {what}", _best(lambda: _render(routing)), ALL_AIM, "ms"),
-        line("one instance more: resolve + render", changed, ONE_AIM, "ms"),
-        line("one instance more: resources sent, both clusters' endpoints", sent, 2, ""),
-        line(f"compile, a destination of {RULES} rules", _best(_compiler()), COMPILE_AIM, "ms"),
-        line("agent, 50 services x 4 instances, 20 rules: resident", memory, MEMORY_AIM, "MB"),
-    ]
+    yield line(f"resolve + render, {what}", _best(lambda: _render(_resolved(instances))), ALL_AIM, "ms")
+    yield line(f"render alone, {what}", _best(lambda: _render(routing)), ALL_AIM, "ms")
+    yield line("one instance more: resolve + render", changed, ONE_AIM, "ms")
+    yield line("one instance more: resources sent, both clusters' endpoints", sent, 2, "")
+    yield line(f"compile, a destination of {RULES} rules", _best(_compiler()), COMPILE_AIM, "ms")
+    yield line("agent, 50 services x 4 instances, 20 rules: resident", memory, MEMORY_AIM, "MB")
 
 
 def _best(work: Callable[[], object]) -> float:

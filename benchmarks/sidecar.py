@@ -38,9 +38,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 _LOGGERS = "type.googleapis.com/envoy.extensions.access_loggers"
 
 
-async def run() -> list[str]:
-    """Measure; returns the lines to print."""
-    lines = []
+async def run() -> AsyncIterator[str]:
+    """Measure; gives each line to print once it is known."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ports = [free_port() for _ in range(PORTS)]
@@ -48,8 +47,8 @@ async def run() -> list[str]:
             for services in (50, 1000):
                 async with driven(folder / f"sidecar-{services}", services, ports) as ours:
                     for connections in (1, 32):
-                        lines += await _compare(f"{services} services", ours, static, connections)
-    return lines
+                        for text in await _compare(f"{services} services", ours, static, connections):
+                            yield text
 
 
 async def _compare(what: str, ours: tuple[int, int], static: tuple[int, int], connections: int) -> list[str]:
