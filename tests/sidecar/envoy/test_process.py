@@ -71,7 +71,7 @@ async def test_it_ends_and_leaves_nothing(tmp_path: Path) -> None:
         assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    assert {path.name for path in tmp_path.iterdir()} == {"envoy.json", "slices.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"envoy.json", "slices"}
 
 
 async def test_an_envoy_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path) -> None:

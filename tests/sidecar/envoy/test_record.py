@@ -93,6 +93,25 @@ async def test_a_record_has_the_members_of_the_original(recorded: Recorded) -> N
         }
 
 
+async def test_what_is_missing_is_a_dash(recorded: Recorded) -> None:
+    async with backends("one") as (one,):
+        held = FaultEntry(rule="fa", match=when(f="1"), aborts=(PlanAbort(503),))
+        await recorded.mesh.follow(simple("svc", one.peer(), faults=(held,)))
+        answered = await recorded.one("/svc/")
+        assert {key for key, value in answered.items() if value == "-"} == {
+            "x_forwarded",
+            "user_agent",
+            "response_flags",
+        }
+        assert answered["rules"] == ["-"]
+        nowhere = {"x_forwarded", "user_agent", "upstream_host", "upstream_response_time"}
+        unknown = await recorded.one("/nope/")
+        assert {key for key, value in unknown.items() if value == "-"} == {*nowhere, "dst"}
+        aborted = await recorded.one("/svc/", ("f", "1"))
+        assert {key for key, value in aborted.items() if value == "-"} == nowhere
+        assert aborted.keys() == unknown.keys() == answered.keys()
+
+
 async def test_no_trace_can_take_the_name_of_a_member(recorded: Recorded) -> None:
     async with backends("one") as (one,):
         await recorded.mesh.follow(ruled(one))
@@ -211,6 +230,18 @@ async def test_calls_are_counted_by_destination_version_status_and_reason(record
         assert "nope" not in found
         bucket = 'a8_proxy_request_duration_seconds_bucket{destination="svc",version="v1,x",le="0.001"}'
         assert bucket in found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_no_two_requests_get_the_same_trace(tmp_path: Path, workers: int) -> None:
+    async with running(tmp_path, workers=workers) as mesh, backends("one") as (one,):
+        await mesh.follow(simple("svc", one.peer()))
+        asked = [await asyncio.gather(*(mesh.ask("/svc/") for _ in range(25))) for _ in range(20)]
+        traces = {
+            value.split("-")[1] for many in asked for one in many for value in one.call.header("traceparent")
+        }
+        assert len(traces) == 500
+        assert all(re.fullmatch("[0-9a-f]{32}", trace) for trace in traces)
 
 
 async def test_requests_get_an_id_and_a_trace_parent_and_keep_theirs(mesh: Mesh) -> None:

@@ -8,6 +8,7 @@ and answers 503.
 import asyncio
 import contextlib
 import logging
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -81,7 +82,8 @@ class Envoy:
         self._recorder = Recorder(access_log, state_dir / "traced.log", access_log_size, self._reopen)
         self._admin_socket: Path | None = None
         self._process: Process | None = None
-        self._slices_file = state_dir / "slices.json"
+        # Envoy watches the folder, and must not be woken by records that are written in it.
+        self._slices_file = state_dir / "slices" / "slices.json"
         self.slices: Latest[Mapping[str, float]] = Latest({})
         self.desired: Latest[Desired] = Latest(Desired())
         self.confirmed: Latest[Confirmed | None] = Latest(None)
@@ -104,7 +106,15 @@ class Envoy:
             check_port(host, port, _setting(name))
         written = loggers(str(self._own), self._records, self._state_dir / "traced.log")
         renderer = Renderer(
-            listeners(host, self._port, written, self._slices_file) | tcp_listeners(host, self._tcp_proxies),
+            listeners(
+                host,
+                self._port,
+                written,
+                self._slices_file,
+                origin=secrets.token_hex(16),
+                workers=self._workers,
+            )
+            | tcp_listeners(host, self._tcp_proxies),
             self._render_service,
             self._own.service,
             self._linger,
@@ -114,6 +124,7 @@ class Envoy:
         services = {listener_name(proxy): proxy.service for proxy in self._tcp_proxies}
         ads_state = Ads(self._linger)
         configuration = _Configuration(self.desired, self.confirmed, renderer, ads_state, services)
+        self._slices_file.parent.mkdir(mode=0o700, exist_ok=True)
         write_slices(self._slices_file, self.slices.value)  # Envoy watches a file that is there
         with _socket_folder(self._state_dir) as folder:
             ads, self._admin_socket = folder / "ads.sock", folder / "admin.sock"

@@ -12,7 +12,7 @@ import h11
 import msgspec
 
 from amalgam8.model.errors import Unreachable
-from amalgam8.sidecar.envoy.record import REASON_LETTERS
+from amalgam8.sidecar.envoy.record import PART, REASON_LETTERS
 from amalgam8.sidecar.proxy import Demand
 
 TIMEOUT = 2.0
@@ -99,11 +99,11 @@ def calls(exposition: bytes) -> bytes:
             dict(_LABEL.findall(found["labels"] or "")),
             float(found["value"]),
         )
-        version = labels.get("instance", "").partition(":")[2]
+        parts: list[str] = labels.get("call", "").split(PART)
+        destination, instance, code, reason = (*parts, *[""] * (4 - len(parts)))[:4]
+        version = instance.partition(":")[2]
         if name == "envoy_a8_requests":
-            kind = _REASONS.get(labels.get("reason", ""), "")
-            status = labels.get("code", "")[:1] + "xx"
-            counts[labels.get("destination", ""), version, status, kind] += int(value)
+            counts[destination, version, f"{code[:1]}xx", _REASONS.get(reason, "")] += int(value)
         elif name.startswith("envoy_a8_duration"):
             part = name.removeprefix("envoy_a8_duration")
             edge = labels.get("le", "")
@@ -115,7 +115,7 @@ def calls(exposition: bytes) -> bytes:
                 else ""
             )
             shown = value / 1000 if part == "_sum" else value
-            of = f'destination="{labels.get("destination", "")}",version="{version}"'
+            of = f'destination="{destination}",version="{version}"'
             times.append(f"{_TIMES}{part}{{{of}{le}}} {shown:.15g}")
     lines = [f"# HELP {_CALLS_BY} Calls by destination, version, class of status and reason of a refusal."]
     lines.append(f"# TYPE {_CALLS_BY} counter")

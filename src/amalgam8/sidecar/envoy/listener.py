@@ -34,7 +34,6 @@ from amalgam8.sidecar.envoy.messages import (
     MIRROR,
     NAMESPACE,
     NOTED,
-    PATH_HEADER,
     PATH_STATE,
     REQUEST,
     SECOND,
@@ -55,23 +54,32 @@ BUFFER_BYTES = 256 * 1024
 HEADERS_KB = 96
 HEADERS_COUNT = 200
 IDLE = timedelta(hours=1)
-"""A stream on which no byte has moved for so long is ended."""
+"""A stream on which no byte has moved for so long is ended, and so is one that never became a request.
+
+A limit of its own for that would cost each call a timer, and protect nothing that idle connections leave.
+"""
 
 CONNECTION_IDLE = timedelta(hours=1)
 DELAYED_CLOSE = timedelta(milliseconds=50)
 """How long a connection that we close waits for the other side to close it first."""
 
-HEADERS_TIME = timedelta(seconds=15)
 STREAM_WINDOW_BYTES = 256 * 1024
 CONNECTION_WINDOW_BYTES = 1024 * 1024
 
 
 def listeners(
-    host: str, port: int, loggers: Sequence[Any] = (), slices: Path | None = None
+    host: str,
+    port: int,
+    loggers: Sequence[Any] = (),
+    slices: Path | None = None,
+    *,
+    origin: str = "a8" * 16,
+    workers: int = 1,
 ) -> dict[str, Resource]:
     """Both listeners, by name; ``host`` is an IP address, ``loggers`` write the access records.
 
-    ``slices`` is the file that says what calls cost of the fleet's budgets.
+    ``slices`` is the file that says what calls cost of the fleet's budgets. ``origin`` are 32 hexadecimal
+    digits that no other sidecar has, for the trace parents that it makes.
     """
     address = {"socket_address": {"address": host, "port_value": port}}
     main = listener_pb2.Listener(
@@ -81,7 +89,7 @@ def listeners(
         # Two sidecars on one port must be an error, not a lottery.
         enable_reuse_port={"value": False},
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
-        filter_chains=[_chain(_main_manager(loggers, slices))],
+        filter_chains=[_chain(_main_manager(loggers, slices, _early(origin, workers)))],
     )
     second = listener_pb2.Listener(
         name=SECOND,
@@ -97,7 +105,7 @@ def _chain(manager: Any) -> dict[str, Any]:
     return {"filters": [{"name": "http", "typed_config": packed(manager)}]}
 
 
-def _main_manager(loggers: Sequence[Any], slices: Path | None) -> Any:
+def _main_manager(loggers: Sequence[Any], slices: Path | None, early: dict[str, Any]) -> Any:
     return _manager(
         MAIN,
         [
@@ -112,7 +120,7 @@ def _main_manager(loggers: Sequence[Any], slices: Path | None) -> Any:
             _router(),
         ],
         access_log=loggers,
-        early_header_mutation_extensions=[_early()],
+        early_header_mutation_extensions=[early],
         generate_request_id={"value": True},
         preserve_external_request_id=True,
         request_id_extension={
@@ -157,7 +165,6 @@ def _manager(name: str, filters: Sequence[Any], **more: Any) -> Any:
         stream_idle_timeout=IDLE,
         delayed_close_timeout=DELAYED_CLOSE,
         request_timeout=timedelta(0),
-        request_headers_timeout=HEADERS_TIME,
         upgrade_configs=[{"upgrade_type": "websocket"}],
         **more,
     )
@@ -237,26 +244,44 @@ def _hop() -> Any:
     return packed(header_to_metadata_pb2.Config(response_rules=rules))
 
 
+def _early(origin: str, workers: int) -> dict[str, Any]:
+    """Before anything looks at a request: nothing in it speaks for the mesh; and it has a trace parent."""
+    return {
+        "name": "strip",
+        "typed_config": packed(
+            header_mutation_pb2.HeaderMutation(
+                mutations=[
+                    *_traced(origin, workers),
+                    *({"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in OWN_PREFIXES),
+                ]
+            )
+        ),
+    }
+
+
+OWN_PREFIXES = ("x-envoy-", "x-a8-")
+
 _SEED = "x-a8-seed"
 """A random number for the time of one step; its first eight digits are hexadecimal."""
 
 
-def _early() -> dict[str, Any]:
-    """Before anything looks at a request: nothing in it speaks for the mesh.
+def _traced(origin: str, workers: int) -> list[dict[str, Any]]:
+    """A ``traceparent`` (W3C) for requests without one, never sampled here.
 
-    One that has no ``traceparent`` (W3C) gets one, never sampled here, of 32 random bits and the time in
-    nanoseconds. (Expressions that make one of a whole random number would take five times as long.)
+    Its trace is the time in nanoseconds, which one worker never reads twice, behind what tells this sidecar
+    from others. Several workers may read the same, so 32 random bits are added: that costs three times as
+    much, and expressions that make all of a random number would cost five times as much again.
     """
-    seed = f"%REQ({_SEED}):8%"
-    trace = {"key": "traceparent", "value": f"00-a8a8a%START_TIME(%s%9f)%{seed}-%START_TIME(%s%6f)%-00"}
-    mutations: list[dict[str, Any]] = [
-        _appended({"key": _SEED, "value": "%UNIQUE_ID%"}, "OVERWRITE_IF_EXISTS_OR_ADD"),
-        _appended(trace, "ADD_IF_ABSENT"),
-        *({"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-envoy-", "x-a8-")),
-        _appended({"key": PATH_HEADER, "value": "%PATH(NQ:PATH)%/"}, "APPEND_IF_EXISTS_OR_ADD"),
+    time = "%START_TIME(%s%9f)%"
+    if workers == 1:
+        before, trace = [], f"{origin[:13]}{time}"
+    else:
+        before = [_appended({"key": _SEED, "value": "%UNIQUE_ID%"}, "OVERWRITE_IF_EXISTS_OR_ADD")]
+        trace = f"{origin[:5]}{time}%REQ({_SEED}):8%"
+    return [
+        *before,
+        _appended({"key": "traceparent", "value": f"00-{trace}-{origin[16:]}-00"}, "ADD_IF_ABSENT"),
     ]
-    mutation = header_mutation_pb2.HeaderMutation(mutations=mutations)
-    return {"name": "strip", "typed_config": packed(mutation)}
 
 
 def _appended(header: dict[str, str], action: str) -> dict[str, Any]:

@@ -50,9 +50,6 @@ TRIES_HEADER = "x-a8-tries"
 END_HEADER = "x-a8-end"
 """Marks the answer that must not reach the caller: the stream is reset instead."""
 
-PATH_HEADER = "x-a8-path"
-"""The path without its query and with one more slash, so that a first segment always ends with one."""
-
 PATH_STATE = "a8.path"
 """Where the path stands as it came, for the access record."""
 
@@ -61,6 +58,9 @@ NOTED = "noted"
 
 REQUEST = "a8.request"
 """The filter that notes what a request was when it came. The only one that always runs."""
+
+EMPTY_VARIABLE = "A8_EMPTY"
+"""A variable of Envoy's environment without content, where formats need a piece of text that adds nothing."""
 
 UNKNOWN = "a8.unknown"
 """The filter that reads the service's name out of the path, for answers about services nobody knows."""

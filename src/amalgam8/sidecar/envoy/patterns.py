@@ -73,6 +73,11 @@ def value(name: str, **match: Any) -> Predicate:
     )
 
 
+def path_is(path: str) -> list[Predicate]:
+    """What the request's path is one of, if it is this one, its query aside."""
+    return [value(":path", exact=path), value(":path", prefix=f"{path}?")]
+
+
 @lru_cache(maxsize=256)
 def header_input(name: str) -> AnyMessage:
     """The value of a request header, repeated ones joined with commas."""

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from amalgam8.model.errors import InvalidSetting
+from amalgam8.sidecar.envoy.messages import EMPTY_VARIABLE
 
 END_TIMEOUT = 1.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -114,6 +115,7 @@ class Process:
             *(sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid())),
             str(self._binary),
             *self._arguments,
+            env=os.environ | {EMPTY_VARIABLE: ""},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,

@@ -2,12 +2,12 @@
 
 Members are those of the original's access log, times in milliseconds; ``dst`` is the service and tags of
 the instance that was called, the last one if there were several attempts, or the service alone if none
-was. What is missing is left out. Records of traced calls go to a file of their own, for the agent to write
+was. What is missing is ``-``. Records of traced calls go to a file of their own, for the agent to write
 each trace under its own name. With two passes, what the instance's side knows comes from a header.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,15 @@ from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
-from amalgam8.sidecar.envoy.messages import NAMESPACE, NOTED, PATH_STATE, REASON_HEADER, SHARED, packed
+from amalgam8.sidecar.envoy.messages import (
+    EMPTY_VARIABLE,
+    NAMESPACE,
+    NOTED,
+    PATH_STATE,
+    REASON_HEADER,
+    SHARED,
+    packed,
+)
 from amalgam8.sidecar.envoy.replies import by_expression
 
 TRACES = "traces"
@@ -23,6 +31,9 @@ TRACES = "traces"
 
 REASON_LETTERS = 7
 """So many letters tell the kinds of refusal apart; the rest of the header may hold what a client wrote."""
+
+PART = "\x1f"
+"""Between the parts of a tag: no name holds such a sign, since no client can send one in a header."""
 
 COUNTER, HISTOGRAM, DEMAND = "requests", "duration", "demand"
 STATS_PREFIX = "a8."
@@ -42,54 +53,62 @@ def loggers(source: str, records: Path | None, traced: Path) -> list[Any]:
     found = [_counters(), _demand()]
     if records is not None:
         found.append(_file(records, _noted(NOTED, False), {**_plain(source), "fault": False}))
+    fault = _noted("fault", True)
     fired = _any(by_expression(f"{_DI_OR_FI} > 0 || {_UT} > 0"), _noted("fired", True))
     spared = _all(by_expression(f"{_DI_OR_FI} == 0 && {_UT} == 0"), _noted("fired", False))
+    spared = _any(_noted("fault", False), spared)
     for path, is_traced in ((records, False), (traced, True)):
         if path is None:
             continue
         trace = [_noted(NOTED, True), _noted("trace", is_traced)]
-        for where, fault in (
-            (_all(*trace, _noted("fault", False)), False),
-            (_all(*trace, _noted("fault", True), fired), True),
-            (_all(*trace, _noted("fault", True), spared), False),
-        ):
-            found.append(_file(path, where, {**_members(source, is_traced), "fault": fault}))
+        for where, faulty in ((_all(*trace, spared), False), (_all(*trace, fault, fired), True)):
+            members = {**_members(source, is_traced), "fault": faulty}
+            found.append(_file(path, where, members, omit_empty=True))
     return found
 
 
 def _plain(source: str) -> dict[str, Any]:
     """What there is to say about each call."""
     return {
-        "status": "%RESPONSE_CODE%" + _NOTHING,
+        "status": "%RESPONSE_CODE%" + AS_TEXT,
         "start_time": "%START_TIME%",
         "request_time": "%DURATION%",
-        "upstream_response_time": "%COMMON_DURATION(US_TX_END:US_RX_BEG:ms)%" + _NOTHING,
+        "upstream_response_time": "%COMMON_DURATION(US_TX_END:US_RX_BEG:ms)%" + AS_TEXT,
         "src": source.replace("%", "%%"),
         "dst": coalesced(_UPSTREAM, _SERVICE, _NOBODY),
         "message": f"%REQ(:METHOD)% {_PATH} %RESPONSE_CODE%",
         "module": "ENVOY",
-        "method": "%REQ(:METHOD)%",
-        "path": _PATH,
-        "protocol": "%PROTOCOL%",
+        "method": "%REQ(:METHOD)%" + AS_TEXT,
+        "path": _PATH + AS_TEXT,
+        "protocol": "%PROTOCOL%" + AS_TEXT,
         "response_flags": "%RESPONSE_FLAGS%",
-        "x_forwarded": "%REQ(X-FORWARDED-FOR)%",
-        "user_agent": "%REQ(USER-AGENT)%",
-        "request_id": "%REQ(X-REQUEST-ID)%",
-        "auth": "%REQ(:AUTHORITY)%",
-        "upstream_host": "%UPSTREAM_HOST%",
+        "x_forwarded": "%REQ(X-FORWARDED-FOR)%" + AS_TEXT,
+        "user_agent": "%REQ(USER-AGENT)%" + AS_TEXT,
+        "request_id": "%REQ(X-REQUEST-ID)%" + AS_TEXT,
+        "auth": "%REQ(:AUTHORITY)%" + AS_TEXT,
+        "upstream_host": "%UPSTREAM_HOST%" + AS_TEXT,
         "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         "bytes_received": "%BYTES_RECEIVED%",
         "bytes_sent": "%BYTES_SENT%",
-        "rules": [f"%METADATA(ROUTE:{NAMESPACE}:rule)%"],
+        "rules": [f"%METADATA(ROUTE:{NAMESPACE}:rule)%" + AS_TEXT],
     }
 
 
 def _members(source: str, is_traced: bool) -> dict[str, Any]:
-    """And what filters noted, or the last pass told."""
+    """And what filters noted, or the last pass told: as many rules as acted, where others are left out."""
+    waited = {"command": "COMMON_DURATION", "param": "US_TX_END:US_RX_BEG:ms"}
     members = _plain(source) | {
+        "upstream_response_time": coalesced(waited, _MISSING) + AS_TEXT,
         "dst": coalesced(_dynamic("dst"), _UPSTREAM, _SERVICE, _NOBODY),
+        "method": coalesced(_request(":METHOD"), _MISSING),
+        "path": coalesced({"command": "FILTER_STATE", "param": f"{PATH_STATE}:PLAIN"}, _MISSING),
+        "protocol": coalesced({"command": "PROTOCOL"}, _MISSING),
         "response_flags": coalesced(_dynamic("flags"), {"command": "RESPONSE_FLAGS"}),
-        "upstream_host": coalesced(_dynamic("host"), {"command": "UPSTREAM_HOST"}),
+        "x_forwarded": coalesced(_request("X-FORWARDED-FOR"), _MISSING),
+        "user_agent": coalesced(_request("USER-AGENT"), _MISSING),
+        "request_id": coalesced(_request("X-REQUEST-ID"), _MISSING),
+        "auth": coalesced(_request(":AUTHORITY"), _MISSING),
+        "upstream_host": coalesced(_dynamic("host"), {"command": "UPSTREAM_HOST"}, _MISSING),
         "attempts": coalesced(_dynamic("tries"), {"command": "UPSTREAM_REQUEST_ATTEMPT_COUNT"}),
         "rules": [
             *(f"%METADATA(ROUTE:{NAMESPACE}:{key})%" for key in ("rule", "mirror")),
@@ -104,12 +123,15 @@ def _members(source: str, is_traced: bool) -> dict[str, Any]:
     return members
 
 
+AS_TEXT = f"%ENVIRONMENT({EMPTY_VARIABLE})%"
+"""Adds nothing, and makes text of what stands before it: of a number, and ``-`` of what is missing."""
+
 _PATH = f"%FILTER_STATE({PATH_STATE}:PLAIN)%"
 _UPSTREAM = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
 _SERVICE = {"command": "ROUTE_NAME"}
 _NOBODY = {"command": "METADATA", "param": f"ROUTE:{NAMESPACE}:dst"}
-_NOTHING = f"%REQ({REASON_HEADER})%"
-"""Clients cannot send that header, so it adds nothing, and makes text of a number."""
+_MISSING = {"command": "ENVIRONMENT", "param": "-"}
+"""No variable has such a name, and of what is missing Envoy makes a dash."""
 
 
 def coalesced(*commands: dict[str, str]) -> str:
@@ -121,31 +143,34 @@ def _dynamic(key: str) -> dict[str, str]:
     return {"command": "DYNAMIC_METADATA", "param": f"{NAMESPACE}:{key}"}
 
 
-def _file(path: Path, where: Any, members: dict[str, Any]) -> Any:
+def _request(header: str) -> dict[str, str]:
+    return {"command": "REQ", "param": header}
+
+
+def _file(path: Path, where: Any, members: dict[str, Any], *, omit_empty: bool = False) -> Any:
     config = file_pb2.FileAccessLog(
-        path=str(path), log_format={"json_format": members, "omit_empty_values": True}
+        path=str(path), log_format={"json_format": members, "omit_empty_values": omit_empty}
     )
     return accesslog_pb2.AccessLog(name="records", filter=where, typed_config=packed(config))
 
 
 def _counters() -> Any:
-    """Requests by destination, version, status and reason, and how long they took."""
-    destination = {"name": "destination", "value_format": "%ROUTE_NAME%"}
-    instance = {"name": "instance", "value_format": coalesced(_dynamic("dst"), _UPSTREAM)}
-    tags = [
-        destination,
-        instance,
-        {"name": "code", "value_format": "%RESPONSE_CODE%"},
-        {"name": "reason", "value_format": f"%RESP({REASON_HEADER}):{REASON_LETTERS}%"},
-    ]
+    """Requests by destination, version, status and reason, and how long they took.
+
+    All of that is one tag, PART between the parts: each tag costs a call as much as a member of its record.
+    """
+    called = ("%ROUTE_NAME%", coalesced(_dynamic("dst"), _UPSTREAM))
+    counted = (*called, "%RESPONSE_CODE%", f"%RESP({REASON_HEADER}):{REASON_LETTERS}%")
     config = stats_pb2.Config(stat_prefix=STATS_PREFIX.rstrip("."))
-    config.counters.add(stat={"name": COUNTER, "tags": tags}, value_fixed={"value": 1})
+    config.counters.add(stat={"name": COUNTER, "tags": [_tag(counted)]}, value_fixed={"value": 1})
     config.histograms.add(
-        stat={"name": HISTOGRAM, "tags": [destination, instance]},
-        unit="Milliseconds",
-        value_format="%DURATION%",
+        stat={"name": HISTOGRAM, "tags": [_tag(called)]}, unit="Milliseconds", value_format="%DURATION%"
     )
     return accesslog_pb2.AccessLog(name="counters", typed_config=packed(config))
+
+
+def _tag(parts: Iterable[str]) -> dict[str, str]:
+    return {"name": "call", "value_format": PART.join(parts)}
 
 
 def _demand() -> Any:

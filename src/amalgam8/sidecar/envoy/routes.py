@@ -1,7 +1,8 @@
 """The RouteConfigurations of both passes, put together from the branches of the services.
 
-In the tree of first segments each key ends with the segment's slash, so that no name reaches into
-another. Pieces are joined as bytes: a service that did not change costs nothing.
+In the tree of first segments the longest key that a path begins with is looked at alone, and that is the
+path's own segment if it is there at all; the entry then asks whether the segment ends where the key does.
+Pieces are joined as bytes: a service that did not change costs nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,6 @@ from amalgam8.sidecar.envoy.choices import on_match
 from amalgam8.sidecar.envoy.messages import (
     MAIN,
     NEXT_HEADER,
-    PATH_HEADER,
     SECOND,
     Resource,
     entry,
@@ -66,12 +66,11 @@ def _configuration(
     """Serialised RouteConfiguration around the serialised parts."""
     matcher = member(3, serialized(on_match("route", to_nowhere(otherwise))))
     if entries:
-        match_input = {"name": "path", "typed_config": header_input(PATH_HEADER)}
+        match_input = {"name": "path", "typed_config": header_input(":path")}
         tree = serialized(matcher_pb2.Matcher.MatcherTree(input=match_input)) + member(3, entries)
         matcher += member(2, tree)
     if rows := b"".join(member(1, row) for _, row in outers):
         matcher = member(1, rows) + member(3, member(1, matcher))
     host = serialized(host_message(MAIN, ["*"])) + member(21, matcher)
     around = route_pb2.RouteConfiguration(name=MAIN, ignore_port_in_host_matching=True)
-    around.request_headers_to_remove.append(PATH_HEADER)
     return serialized(around) + b"".join(member(2, each) for each in (*hosts, host))

@@ -29,7 +29,7 @@ from amalgam8.sidecar.envoy.attempts import (
     host_message,
 )
 from amalgam8.sidecar.envoy.choices import first_match, nested, on_match, picked
-from amalgam8.sidecar.envoy.faults import Unrenderable, percentage
+from amalgam8.sidecar.envoy.faults import Unrenderable, percentage, without_answer
 from amalgam8.sidecar.envoy.kinds import access_config, changed_headers, trace_filters
 from amalgam8.sidecar.envoy.limits import Bucket, bucket_filter, buckets, limit_filters
 from amalgam8.sidecar.envoy.listener import IDLE
@@ -44,7 +44,6 @@ from amalgam8.sidecar.envoy.messages import (
     LIMIT,
     MIRROR,
     NEXT_HEADER,
-    PATH_HEADER,
     REASON_HEADER,
     SLICES,
     TRACE,
@@ -54,7 +53,7 @@ from amalgam8.sidecar.envoy.messages import (
 )
 from amalgam8.sidecar.envoy.nowhere import ON, metadata, to_nowhere
 from amalgam8.sidecar.envoy.passes import Passes
-from amalgam8.sidecar.envoy.patterns import Predicate, all_of, any_of, predicate, value
+from amalgam8.sidecar.envoy.patterns import all_of, any_of, path_is, predicate, value
 from amalgam8.sidecar.envoy.speech import both, spoken
 
 ROWS_LIMIT = 4000
@@ -138,7 +137,7 @@ class _Service:
         assert outer is not None  # noqa: S101 - it is one of ``outers``
         if outer.path:
             match = {"path": outer.path}
-            here: Predicate = value(PATH_HEADER, exact=f"{outer.path}/")
+            here = any_of(path_is(outer.path))
         else:
             match = {"prefix": outer.prefix}
             here = value(":path", prefix=outer.prefix)
@@ -235,7 +234,9 @@ class _Service:
     def _single(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
         """To the instances, with the faults in front."""
         message = self._message(pieces, attempts)
-        message.response_headers_to_remove.extend([REASON_HEADER, END_HEADER])
+        message.response_headers_to_remove.append(REASON_HEADER)
+        if any(without_answer(entry.aborts) for entry in self._service.faults):
+            message.response_headers_to_remove.append(END_HEADER)
         faults = not attempts.sees_faults
         configs = [self._slice_config(piece, "" if faults else "none", route) for piece in pieces]
         self._share(message, [piece.target.name for piece in pieces], pieces, configs, route)
@@ -336,8 +337,12 @@ def nested_or_only(tree: Any) -> Any:
 
 
 def _segment(name: str, tree: Any) -> bytes:
-    """A service's entry in the tree of first segments."""
-    return member(1, entry(f"/{address(name)}/", serialized(nested_or_only(tree))))
+    """A service's entry in the tree of first segments, where the segment ends there."""
+    key = f"/{address(name)}"
+    within = matcher_pb2.Matcher()
+    here = any_of([value(":path", prefix=f"{key}/"), *path_is(key)])
+    within.matcher_list.matchers.add(predicate=here, on_match=nested_or_only(tree))
+    return member(1, entry(key, serialized(nested(within))))
 
 
 def _named_host(name: str, tree: Any) -> bytes:

@@ -23,7 +23,7 @@ from amalgam8.sidecar.envoy.admin import Metric
 from amalgam8.sidecar.envoy.listener import ADS, BUFFER_BYTES
 from amalgam8.sidecar.envoy.messages import NAMESPACE, Resource, packed, resource, serialized
 from amalgam8.sidecar.envoy.nowhere import NOWHERE
-from amalgam8.sidecar.envoy.record import coalesced
+from amalgam8.sidecar.envoy.record import AS_TEXT, coalesced
 from amalgam8.sidecar.tcp import TcpProxy, connection
 
 ATTEMPTS = 3
@@ -122,14 +122,12 @@ class TcpFilters:
             "module": "ENVOY",
             "protocol": "TCP",
             "response_flags": "%RESPONSE_FLAGS%",
-            "upstream_host": "%UPSTREAM_HOST%",
+            "upstream_host": "%UPSTREAM_HOST%" + AS_TEXT,
             "bytes_received": "%BYTES_RECEIVED%",
             "bytes_sent": "%BYTES_SENT%",
-            "rules": [_literal(found.rule)] if found and found.rule else [],
+            "rules": [_literal(found.rule) if found and found.rule else "-"],
         }
-        config = file_pb2.FileAccessLog(
-            path=str(records), log_format={"json_format": members, "omit_empty_values": True}
-        )
+        config = file_pb2.FileAccessLog(path=str(records), log_format={"json_format": members})
         return accesslog_pb2.AccessLog(name="records", typed_config=packed(config))
 
 
