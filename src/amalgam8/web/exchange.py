@@ -20,6 +20,7 @@ JSON = b"application/json; charset=utf-8"
 STATUS_LINES = {
     one.value: b"HTTP/1.1 %d %b\r\n" % (one.value, one.phrase.encode()) for one in http.HTTPStatus
 }
+_UUID = "xxxxxxxx-xxxx-4xxx-axxx-xxxxxxxxxxxx"
 _MADE_AT_ONCE = 256
 _encode = msgspec.json.Encoder().encode
 
@@ -125,8 +126,12 @@ def request_ids() -> Iterator[str]:
 
     A number that counts would be cheaper still, and tell each tenant how much the others ask.
     """
+    places = [place for place, letter in enumerate(_UUID) if letter == "x"]
+    made = bytearray(_UUID.encode() * _MADE_AT_ONCE)
     while True:
-        made = secrets.token_hex(16 * _MADE_AT_ONCE)
-        for start in range(0, len(made), 32):
-            one = made[start : start + 32]
-            yield f"{one[:8]}-{one[8:12]}-4{one[13:16]}-a{one[17:20]}-{one[20:]}"
+        digits = secrets.token_hex(len(places) * _MADE_AT_ONCE // 2).encode()
+        for index, place in enumerate(places):
+            made[place :: len(_UUID)] = digits[index :: len(places)]
+        text = made.decode()
+        for start in range(0, len(text), len(_UUID)):
+            yield text[start : start + len(_UUID)]
