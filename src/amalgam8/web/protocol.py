@@ -9,6 +9,7 @@ answered too. All else is uvicorn's. Refuses to know routes.
 
 import asyncio
 import math
+import re
 from typing import Any, Protocol
 
 import httptools
@@ -30,8 +31,11 @@ HELD_UP_TO = 4096
 """Bytes of an answer that is held until all that is there was heard. Each client that waits has to be woken,
 which takes as long as a short answer: woken once, it finds many."""
 
-LONGER = frozenset({"transfer-encoding", "expect", "upgrade"})
+LONGER = frozenset({"transfer-encoding", "expect", "upgrade", "proxy-connection"})
 """Headers of requests that are left to uvicorn."""
+
+_PLAIN = re.compile(rb"(/[!-\"$&->@-~]*)(?:\?([!-\"$-~]*))?")
+"""A path without escapes, and what is asked."""
 
 
 class AnswersAtOnce(Protocol):
@@ -67,6 +71,7 @@ class PatientHttp(HttpToolsProtocol):
         self._asked: Asked | None = None
         self._always: tuple[object, bytes] = (None, b"")
         self._held = b""
+        self._most = self.limit_concurrency or math.inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -167,31 +172,31 @@ class PatientHttp(HttpToolsProtocol):
 
     def _takes(self) -> bool:
         """Whether the request that begins is one that is answered at once; if so, it is noted."""
-        self._send_held()  # else it would not be known whether the earlier answers are read
-        path, _, query = self.url.partition(b"?")
+        if self._held:
+            self._send_held()  # else it would not be known whether the earlier answers are read
+        url = _PLAIN.fullmatch(self.url)
         if (
-            self._quick is None
-            or path[:1] != b"/"
-            or b"%" in path
-            or b"#" in self.url
-            or not self.url.isascii()
+            url is None
+            or self._quick is None
             or self._is_busy()
             or self.flow.write_paused
             or self._in_a_row >= IN_A_ROW
-            or len(self.connections) >= (self.limit_concurrency or math.inf)
+            or len(self.connections) >= self._most
             or not self.parser.should_keep_alive()
-            or self.parser.get_http_version() != "1.1"
         ):
             return False
         # From the last to the first, so that of a repeated one the first stays.
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.headers)}
         if not LONGER.isdisjoint(headers):
             return False
-        method, place = self.parser.get_method().decode(), path.decode()
-        self._found = self._quick.at_once(method, place, int(headers.get("content-length", 0)))
+        # Older versions keep a connection only where that is asked for.
+        if "connection" in headers and self.parser.get_http_version() != "1.1":
+            return False
+        method, path = self.parser.get_method().decode(), url[1].decode()
+        self._found = self._quick.at_once(method, path, int(headers.get("content-length", 0)))
         if self._found is None:
             return False
-        self._asked = Asked(method, place, query, headers, "http", self.server)
+        self._asked = Asked(method, path, url[2] or b"", headers, "http", self.server)
         return True
 
     def _answer(self) -> None:
