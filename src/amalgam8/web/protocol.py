@@ -55,14 +55,23 @@ NONE, HEAD, BODY = range(3)
 class PatientHttp(HttpToolsProtocol):
     """``quick`` answers what it can; the application in uvicorn's configuration does the rest."""
 
-    _deadline: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
-    _head_bytes = 0
-    _stage = HEAD
-    _heard = 0.0
-    _in_a_row = 0
-    _leaving = False
-    _cut_off = False
+    # With these in its dictionary as well it would have more than Python finds by their place (30).
+    __slots__ = (
+        "_always",
+        "_asked",
+        "_cut_off",
+        "_deadline",
+        "_found",
+        "_head_bytes",
+        "_heard",
+        "_held",
+        "_in_a_row",
+        "_leaving",
+        "_most",
+        "_quick",
+        "_stage",
+        "_unread",
+    )
 
     def __init__(self, *arguments: Any, quick: AnswersAtOnce | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -72,6 +81,14 @@ class PatientHttp(HttpToolsProtocol):
         self._always: tuple[object, bytes] = (None, b"")
         self._held = b""
         self._most = self.limit_concurrency or math.inf
+        self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._stage = HEAD
+        self._heard = 0.0
+        self._in_a_row = 0
+        self._leaving = False
+        self._cut_off = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
