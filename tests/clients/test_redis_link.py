@@ -130,6 +130,15 @@ def test_up_and_down_are_logged_when_they_change(caplog: pytest.LogCaptureFixtur
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING"]
 
 
+def test_a_reason_that_lasts_is_logged_after_another(caplog: pytest.LogCaptureFixture) -> None:
+    link = Link(RedisAddress((("127.0.0.1", 1),)), scripts=())
+    for _ in range(3):
+        link.is_down("cut off")
+        link.is_down("upgrade this", lasting=True)
+    reasons = [record.a8["reason"] for record in caplog.records]  # type: ignore[attr-defined]
+    assert reasons == ["cut off", "upgrade this"]
+
+
 async def test_over_tls_the_server_must_be_who_it_says(tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")

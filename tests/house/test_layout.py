@@ -17,6 +17,7 @@ LONG_FOR_A_REASON = {
 SHORT_FOR_A_REASON = {
     "controller/settle.py": "one loop around one call",
     "model/report.py": "nouns of one wire format",
+    "model/stored.py": "one check, which all shared stores need",
     "registry/stores.py": "one choice",
     "sidecar/proxy.py": "a seam: what is asked of a proxy, and nothing else",
     "web/errors.py": "a table",

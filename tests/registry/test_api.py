@@ -175,6 +175,24 @@ async def test_without_a_host_header_links_name_the_server() -> None:
         assert links["self"] == f"http://127.0.0.1:{registry.port}/api/v1/instances/5f940f0ddee732bb"
 
 
+@pytest.mark.parametrize("host", ["registry:8080", 'a"b\\c', "a%db%b", "é"])
+async def test_links_name_the_server_as_the_client_does(host: str) -> None:
+    body = msgspec.json.encode(ONE)
+    async with running() as registry:
+        head, answer = await raw(
+            registry.port,
+            b"POST /api/v1/instances HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (host.encode("latin-1"), len(body), body),
+        )
+    here = f"http://{host}/api/v1/instances/5f940f0ddee732bb"
+    assert f"location: {here}\r\n".encode("latin-1") in head
+    assert msgspec.json.decode(answer) == {
+        "id": "5f940f0ddee732bb",
+        "ttl": 60,
+        "links": {"self": here, "heartbeat": f"{here}/heartbeat"},
+    }
+
+
 async def test_uptime_tells_what_it_is_and_how_much_there_is() -> None:
     async with running() as registry:
         await registry.ask("POST", "/api/v1/instances", ONE)

@@ -11,6 +11,7 @@ import pytest
 from amalgam8.model.errors import CapacityExceeded, InstanceGone, StoreUnavailable
 from amalgam8.model.instance import Instance
 from amalgam8.registry.redis import RedisStore
+from amalgam8.registry.redis_scripts import FORM_KEY, NEWS
 from amalgam8.registry.store import Happened
 from amalgam8.registry.view import Change
 from tests.conftest import eventually
@@ -519,3 +520,47 @@ async def test_a_freeze_ends_and_starts_no_other(kit: RedisKit) -> None:
     kit.advance(31)
     assert await store.expire() == 0
     assert store.frozen("t"), "others may be held anew"
+
+
+async def test_a_store_of_a_newer_version_is_left_alone_and_says_who_must_be_upgraded(
+    kit: RedisKit, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = kit.make()
+    await kit.up(one)
+    await one.register("t", instance())
+    kit.server.ask("SET", FORM_KEY, "2")
+    kit.server.ask("XADD", NEWS, "*", "epoch", "another")  # as whoever changes the form has to
+    await kit.down(one)
+
+    async def told() -> bool:
+        reasons = [getattr(record, "a8", {}).get("reason", "") for record in caplog.records]
+        return any("form 2; this one knows 1): upgrade this registry" in reason for reason in reasons)
+
+    await eventually(told, what="the reason in the log")
+    other = kit.make()
+    await other.tried()
+    assert not other.up
+    before = kit.server.ask("DEBUG", "DIGEST"), kit.server.ask("DBSIZE")
+    for store in (one, other):
+        with pytest.raises(StoreUnavailable):
+            await store.register("t", instance(port=2))
+    assert shown(one) == {instance().id: ()}, "what it knew it goes on to show"
+    with pytest.raises(StoreUnavailable, match=r"not reached yet"):
+        other.view("t")
+    assert (kit.server.ask("DEBUG", "DIGEST"), kit.server.ask("DBSIZE")) == before
+    kit.server.ask("SET", FORM_KEY, "1")
+    await kit.up(one, other)
+    await agree(one, other)
+    await other.register("t", instance(port=2))
+    await agree(one, other)
+
+
+async def test_a_store_that_was_written_before_forms_were_counted_is_of_the_first(kit: RedisKit) -> None:
+    one = kit.make()
+    await one.register("t", instance())
+    await kit.stop(one)
+    kit.server.ask("DEL", FORM_KEY)
+    other = kit.make()
+    await kit.up(other)
+    assert list(shown(other)) == [instance().id]
+    assert kit.server.ask("GET", FORM_KEY) == "1"

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from amalgam8.registry.redis_scripts import EPOCH, NEWS, SCRIPTS, TENANTS, keys_of
+from amalgam8.registry.redis_scripts import EPOCH, FORM_KEY, NEWS, SCRIPTS, TENANTS, keys_of
 
 
 @pytest.mark.parametrize("tenant", ["default", "}", "{", "a}b{c", "a8r", "a:b", "ü", "x" * 300])
@@ -12,7 +12,11 @@ def test_all_keys_of_a_tenant_are_in_one_slot_and_no_others(tenant: str) -> None
     tags = {found[1] for key in keys_of(tenant) if (found := re.search(r"\{([^}]+)\}", key))}
     assert len(tags) == 1
     assert len(set(keys_of(tenant))) == 6
-    assert not set(keys_of(tenant)) & {EPOCH, NEWS, TENANTS}
+    assert not set(keys_of(tenant)) & {EPOCH, FORM_KEY, NEWS, TENANTS}
+
+
+def test_what_concerns_all_tenants_is_in_one_slot() -> None:
+    assert {re.findall(r"\{[^}]+\}", key)[0] for key in (EPOCH, FORM_KEY, NEWS, TENANTS)} == {"{a8r}"}
 
 
 def test_no_two_tenants_share_a_key() -> None:

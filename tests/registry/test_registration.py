@@ -65,6 +65,17 @@ def test_status_is_stored_in_upper_case(status: str) -> None:
     assert read({**WHOLE, "status": status}).status == status.upper()
 
 
+def test_what_many_say_is_kept_once() -> None:
+    body = {**WHOLE, "tags": ["v1", "canary"], "metadata": {"zone": "a"}}
+    one, other = (read({**body, "endpoint": {"type": "http", "value": place}}) for place in ("a:1", "b:1"))
+    assert one.tags is other.tags
+    assert one.metadata is other.metadata
+    assert one.endpoint.type is other.endpoint.type
+    long = {**body, "metadata": "m" * 1000}
+    assert read(long).metadata is not read(long).metadata
+    assert bytes(read(long).metadata) == json.dumps("m" * 1000).encode()
+
+
 def test_limits_are_inclusive() -> None:
     found = read(
         {

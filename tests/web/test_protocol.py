@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import re
+import select
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -225,6 +227,9 @@ def alike(answer: tuple[bytes, bytes]) -> tuple[bytes, list[bytes], bytes]:
         (b"GET /name/a" + HEADER + b"Accept-Encoding: gzip\r\n\r\n", b"201"),
         (b"GET /name/a" + HEADER + b"Connection: close\r\n\r\n", b"201"),
         (b"GET /name/a HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n\r\n", b"201"),
+        (b"GET /name/a HTTP/1.0\r\nHost: h\r\nProxy-Connection: keep-alive\r\n\r\n", b"201"),
+        (b"GET /name/a" + HEADER + b"Connection: keep-alive\r\n\r\n", b"201"),
+        (b"GET /name/a?b?c" + HEADER + b"\r\n", b"201"),
         (b"GET /name/a" + HEADER + b"Upgrade: x\r\nConnection: upgrade\r\n\r\n", b"201"),
         (b"GET /name/gone" + HEADER + b"\r\n", b"410"),
         (b"GET /name/broken" + HEADER + b"\r\n", b"500"),
@@ -369,3 +374,58 @@ async def test_others_have_their_turn_between_the_requests_of_one_client(
             await receive(reader)
         await ask(reader, writer, b"GET /" + HEADER + b"\r\n")
     assert tasks == [False, False, False, True, True, False]
+
+
+async def answered_before(monkeypatch: pytest.MonkeyPatch, *, held_up_to: int) -> list[bytes]:
+    """What three clients are told that ask at once: how many of them had an answer by then."""
+    monkeypatch.setattr(protocol, "HELD_UP_TO", held_up_to)
+    loop, clients = asyncio.get_running_loop(), [socket.socket() for _ in range(3)]
+
+    async def count(_asked: Asked) -> Answer:
+        return json_answer(len(select.select(clients, [], [], 0)[0]))
+
+    app = Api([PlainRoute("/", count)], style=registry_style, body_limit=10)
+    async with serving(app, bind("127.0.0.1", 0, "port")) as port, asyncio.timeout(20):
+        for one in clients:
+            one.setblocking(False)
+            await loop.sock_connect(one, ("127.0.0.1", port))
+            one.send(b"GET /" + HEADER + b"\r\n")
+            await loop.sock_recv(one, 4096)  # so that each is known to the server
+        for one in clients:
+            one.send(b"GET /" + HEADER + b"\r\n")
+        answers = [await loop.sock_recv(one, 4096) for one in clients]
+    for one in clients:
+        one.close()
+    return [answer.partition(b"\r\n\r\n")[2] for answer in answers]
+
+
+async def test_short_answers_are_sent_when_all_that_came_was_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await answered_before(monkeypatch, held_up_to=4096) == [b"0", b"0", b"0"]
+
+
+async def test_long_answers_are_sent_as_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sorted(await answered_before(monkeypatch, held_up_to=100)) == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "then"),
+    [
+        (b"\x16\x03\x01 hello\r\n\r\n", b"HTTP/1.1 400 "),
+        (b"GET /nowhere HTTP/1.0\r\n\r\n", b"HTTP/1.1 404 "),
+    ],
+)
+async def test_an_answer_goes_before_whatever_comes_of_what_was_sent_with_it(
+    rest: bytes, then: bytes
+) -> None:
+    async with connected(Api(table(plain=True), style=registry_style, body_limit=10)) as (reader, writer):
+        writer.write(b"GET /" + HEADER + b"\r\n" + rest)
+        assert (await receive(reader))[1] == b"{}"
+        assert (await reader.read()).startswith(then)
+
+
+async def test_a_client_that_says_it_sends_no_more_is_answered() -> None:
+    async with connected(Api(table(plain=True), style=registry_style, body_limit=10)) as (reader, writer):
+        writer.write(b"GET /" + HEADER + b"\r\n")
+        writer.write_eof()
+        assert (await receive(reader))[1] == b"{}"
+        assert await reader.read() == b""

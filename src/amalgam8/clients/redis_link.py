@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from amalgam8.clients.redis_address import RedisAddress
 from amalgam8.model.errors import StoreUnavailable
+from amalgam8.model.stored import LaterForm
 from amalgam8.runtime.logs import Log
 
 ANSWER_WITHIN = 3.0
@@ -87,9 +88,12 @@ class Link:
             _log.info("the store answers")
         self._trouble = None
 
-    def is_down(self, reason: str) -> None:
-        """It does not work; writes are refused until ``is_up``."""
-        if not self._trouble:
+    def is_down(self, reason: str, *, lasting: bool = False) -> None:
+        """It does not work; writes are refused until ``is_up``.
+
+        A ``lasting`` reason, one that does not pass by itself, is told even if another was told before.
+        """
+        if not self._trouble or (lasting and reason != self._trouble):
             _log.warning("the store cannot be used: reads go on, writes are refused", reason=reason)
             self._trouble = reason or "unknown"
 
@@ -111,7 +115,7 @@ class Link:
                     await read()
                     wait = FIRST_RETRY
             except (StoreUnavailable, ValueError) as error:
-                self.is_down(str(error))
+                self.is_down(str(error), lasting=isinstance(error, LaterForm))
                 tried.set()
             await self.drop()
             await asyncio.sleep(wait)

@@ -15,9 +15,9 @@ import msgspec
 from amalgam8.catalogs.kubernetes.connect import Connection
 from amalgam8.clients.http import Answer
 from amalgam8.controller.kubernetes_objects import key_of
-from amalgam8.controller.store import newer_form
 from amalgam8.model.caller import Caller, caller
 from amalgam8.model.errors import StoreUnavailable
+from amalgam8.model.stored import check_form
 
 IDENTITY = "amalgam8-controller"
 SIDECARS = "amalgam8-sidecars"
@@ -73,8 +73,7 @@ def _read(answer: Answer) -> tuple[str, bytes]:
         number = int(form)
     except (KeyError, TypeError, ValueError):
         raise StoreUnavailable(f"the Secret {IDENTITY} is not one of a controller") from None
-    if number > FORM:
-        raise newer_form(number, FORM)
+    check_form(number, FORM, we="this controller")
     return found
 
 

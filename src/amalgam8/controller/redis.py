@@ -19,18 +19,10 @@ from amalgam8.controller.book import Change, Rulebook, apply
 from amalgam8.controller.redis_followed import Followed, whole
 from amalgam8.controller.redis_rollouts import RedisRollouts
 from amalgam8.controller.rollout_store import RolloutStore
-from amalgam8.controller.store import (
-    WHOLE_LOG,
-    Hearer,
-    Mirror,
-    Said,
-    Words,
-    newer_form,
-    not_empty,
-    superseded,
-)
+from amalgam8.controller.store import WHOLE_LOG, Hearer, Mirror, Said, Words, not_empty, superseded
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import StoreUnavailable
+from amalgam8.model.stored import check_form
 from amalgam8.runtime.logs import Log
 
 REVISIONS_KEPT = 10_000
@@ -188,14 +180,13 @@ class RedisStore:
             self._show(tenant, snapshot, anew=bool(anew and known))
 
     async def _begin(self, known: str, *, replace: bool) -> tuple[str, set[str]]:
-        reply = await self._link.run(
+        form, *reply = await self._link.run(
             scripts.BEGIN,
             [scripts.EPOCH, scripts.SECRET, scripts.TENANTS, scripts.NEWS, scripts.FORM_KEY],
             *(secrets.token_hex(8), known if replace else "", self.secret or secrets.token_bytes(32)),
             scripts.FORM,
         )
-        if reply[0] == b"newer":
-            raise newer_form(int(reply[1]), scripts.FORM)
+        check_form(form, scripts.FORM, we="this controller")
         epoch, secret, news, tenants, durable = reply
         if not durable and not self.epoch:
             _log.warning(

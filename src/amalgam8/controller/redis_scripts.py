@@ -193,10 +193,11 @@ return 1
 
 BEGIN = """
 -- KEYS: epoch, secret, tenants, news, form. ARGV: a new epoch, the one to replace, a secret, this form
--- → epoch, secret, place in the news, tenants, whether what it is told is on its disk | newer, form
+-- → form, if it is a later one
+-- | form, epoch, secret, place in the news, tenants, whether what it is told is on its disk
 redis.call('SETNX', KEYS[5], ARGV[4])
 local form = tonumber(redis.call('GET', KEYS[5]))
-if form > tonumber(ARGV[4]) then return {'newer', tostring(form)} end
+if form > tonumber(ARGV[4]) then return {form} end
 local epoch = redis.call('GET', KEYS[1])
 if not epoch or epoch == ARGV[2] then
   epoch = ARGV[1]
@@ -206,7 +207,7 @@ redis.call('SET', KEYS[1], epoch)  -- always, since a server that takes no write
 redis.call('SETNX', KEYS[2], ARGV[3])
 local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)[1]
 local durable = string.find(redis.call('INFO', 'persistence'), 'aof_enabled:1', 1, true)
-return {epoch, redis.call('GET', KEYS[2]), last and last[1] or '0-0', redis.call('SMEMBERS', KEYS[3]),
+return {form, epoch, redis.call('GET', KEYS[2]), last and last[1] or '0-0', redis.call('SMEMBERS', KEYS[3]),
   durable and 1 or 0}
 """
 

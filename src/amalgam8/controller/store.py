@@ -15,7 +15,7 @@ import msgspec
 from amalgam8.controller.book import Change, Rulebook, apply
 from amalgam8.controller.rollout_store import RolloutStore
 from amalgam8.model.caller import Caller
-from amalgam8.model.errors import NotEmpty, StoreUnavailable, Superseded
+from amalgam8.model.errors import NotEmpty, Superseded
 from amalgam8.model.report import SidecarReport
 from amalgam8.model.slices import SliceReport
 from amalgam8.runtime.feed import Feed, Gap
@@ -211,13 +211,6 @@ class Alone:
 
     async def current(self, tenant: str) -> None:
         """It always is."""
-
-
-def newer_form(form: int, known: int) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"the store was written by a newer version (form {form}; this one knows {known}): upgrade this"
-        " controller"
-    )
 
 
 def superseded(revision: int, expected: int) -> Superseded:

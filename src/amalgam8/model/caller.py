@@ -48,6 +48,8 @@ def name_problem(name: str) -> str | None:
     """Why a proxy could not address a service of this name, or None if it could."""
     if not name:
         return "is empty"
+    if name.isascii() and name.isprintable() and len(name) <= NAME_LIMIT and not ("/" in name or " " in name):
+        return None  # as nearly all are: sooner known than that there is nothing wrong
     if len(name.encode()) > NAME_LIMIT:
         return f"is longer than {NAME_LIMIT} bytes"
     if _FORBIDDEN.search(name):

@@ -61,16 +61,21 @@ def _check_members(instance: Instance) -> None:
 def _check_bounds(instance: Instance) -> None:
     if problem := name_problem(instance.service_name):
         raise InvalidInstance(f"service_name {problem}")
-    _check_text("endpoint.value", instance.endpoint.value, ENDPOINT_LIMIT)
+    if not _is_plain(instance.endpoint.value, ENDPOINT_LIMIT):
+        _check_text("endpoint.value", instance.endpoint.value, ENDPOINT_LIMIT)
     if len(instance.tags) > TAGS_LIMIT:
         raise InvalidInstance(f"more than {TAGS_LIMIT} tags")
     for index, tag in enumerate(instance.tags):
-        _check_text(f"tags[{index}]", tag, TAG_LIMIT)
+        if not _is_plain(tag, TAG_LIMIT):
+            _check_text(f"tags[{index}]", tag, TAG_LIMIT)
+
+
+def _is_plain(text: str, limit: int) -> bool:
+    """Whether it is fine; nearly every text is such, and is asked no more."""
+    return text.isascii() and text.isprintable() and len(text) <= limit
 
 
 def _check_text(name: str, text: str, limit: int) -> None:
-    if text.isascii() and text.isprintable() and len(text) <= limit:
-        return  # nearly every text is such, and is asked no more
     if len(text.encode()) > limit:
         raise InvalidInstance(f"{name} is longer than {limit} bytes")
     if _CONTROL.search(text):

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from amalgam8.catalogs.following import State
 from amalgam8.model.caller import name_problem
 from amalgam8.model.errors import InstanceNotFound, InvalidQuery, ServiceNotFound
+from amalgam8.model.instance import Instance
 from amalgam8.model.stream import check_protocol
 from amalgam8.registry.eureka_api import PREFIXES as EUREKA
 from amalgam8.registry.eureka_api import EurekaApi
@@ -43,19 +44,6 @@ QUERY_KEPT = 256
 """Bytes of a query string up to which it is remembered how it reads."""
 
 _DONE = json_answer(None)
-
-
-class Links(msgspec.Struct, frozen=True):
-    self: str
-    heartbeat: str
-
-
-class Granted(msgspec.Struct, frozen=True):
-    """What a registration is answered; ``ttl`` in seconds."""
-
-    id: str
-    ttl: int
-    links: Links
 
 
 class Registry:
@@ -137,9 +125,7 @@ class Registry:
         tenant = self._auth.whose(asked)
         instance = read_registration(asked.body, self._ttls)
         await self._store.register(tenant, instance)
-        here = f"{_base(asked)}/api/v1/instances/{instance.id}"
-        granted = Granted(instance.id, instance.ttl, Links(here, f"{here}/heartbeat"))
-        return json_answer(granted, 201, ((b"location", here.encode("latin-1")),))
+        return _granted(_base(asked), instance)
 
     async def renew(self, asked: Asked) -> Answer:
         await self._store.renew(self._auth.whose(asked), asked.parameter)
@@ -191,6 +177,24 @@ class Registry:
         tenant = self._auth.tenant_of(request)
         services = _chosen(request.query_params.multi_items())
         return self._watchers.stream(tenant, services, request.headers.get("last-event-id", ""))
+
+
+def _granted(base: str, instance: Instance) -> Answer:
+    place, text = _places(base)
+    identity = instance.id.encode()
+    body = b'{"id":"%b","ttl":%d,"links":{"self":%b%b","heartbeat":%b%b/heartbeat"}}'
+    return Answer(
+        body % (identity, instance.ttl, text, identity, text, identity),
+        201,
+        ((b"location", place + identity),),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _places(base: str) -> tuple[bytes, bytes]:
+    """Where instances are, for those who reach this server so; and the same as JSON that is left open."""
+    here = f"{base}/api/v1/instances/"
+    return here.encode("latin-1"), msgspec.json.encode(here)[:-1]
 
 
 def _found(leases: Iterable[Lease], query: InstanceQuery) -> Answer:

@@ -17,6 +17,8 @@ from amalgam8.model.instance import Instance
 from amalgam8.registry.preservation import LATE_AFTER
 
 NEVER = float("inf")
+STRETCH = 0.25
+"""Seconds: as often as somebody looks what has lapsed. A power of two, so that products are exact."""
 
 
 class Stands(Protocol):
@@ -109,12 +111,15 @@ def rfc3339(seconds: float) -> str:
 
 
 class LapseQueue:
-    """Leases in the order in which they may lapse. Each stands in it once at the most."""
+    """Leases by the stretch of time in which they may lapse. Each stands in it once at the most.
+
+    What one of them costs does not depend on how many others there are.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Lease]] = []
-        self._count = 0
-        self._stale = 0
+        # By the number of the stretch. One that has emptied goes when its time comes.
+        self._stretches: dict[float, dict[Lease, None]] = {}
+        self._order: list[float] = []
         self._late: Counter[str] = Counter()
 
     def late(self, tenant: str) -> int:
@@ -130,39 +135,32 @@ class LapseQueue:
                 del self._late[lease.tenant]
 
     def __len__(self) -> int:
-        """Entries held, stale ones included: never more than twice the leases and a little."""
-        return len(self._heap)
+        return sum(map(len, self._stretches.values()))
 
     def put(self, lease: Lease) -> None:
         """Take in a lease, or move it forward; one that is due later than it is queued stays where it is."""
         due = lease.lapses if lease.late else lease.late_from
         if due >= lease.queued:
             return
-        if lease.queued != NEVER:
-            self.drop(lease)
+        self.drop(lease)
         lease.queued = due
-        self._count += 1
-        heapq.heappush(self._heap, (lease.queued, self._count, lease))
+        number = due // STRETCH
+        stretch = self._stretches.get(number)
+        if stretch is None:
+            stretch = self._stretches[number] = {}
+            heapq.heappush(self._order, number)
+        stretch[lease] = None
 
     def drop(self, lease: Lease) -> None:
         """Forget a lease that has ended."""
-        if lease.queued == NEVER:
-            return
-        lease.queued = NEVER
-        self._stale += 1
-        if self._stale > len(self._heap) // 2 + 64:
-            self._heap = [entry for entry in self._heap if entry[2].queued == entry[0]]
-            heapq.heapify(self._heap)
-            self._stale = 0
+        if lease.queued != NEVER:
+            del self._stretches[lease.queued // STRETCH][lease]
+            lease.queued = NEVER
 
     def lapsed(self, now: float) -> list[Lease]:
         """Take out the leases that have lapsed before ``now``, earliest first; note which others are late."""
         found = []
-        while self._heap and self._heap[0][0] < now:
-            due, _, lease = heapq.heappop(self._heap)
-            if lease.queued != due:
-                self._stale -= 1
-                continue
+        for lease in self._due(now):
             lease.queued = NEVER
             if not lease.late and lease.late_from < now:
                 lease.late = True
@@ -172,3 +170,16 @@ class LapseQueue:
             else:
                 self.put(lease)
         return sorted(found, key=lambda lease: lease.lapses)
+
+    def _due(self, now: float) -> list[Lease]:
+        """Take out all that are queued for a time before ``now``."""
+        due: list[Lease] = []
+        while self._order and (self._order[0] + 1) * STRETCH <= now:
+            due += self._stretches.pop(heapq.heappop(self._order))
+        if self._order and self._order[0] * STRETCH < now:
+            stretch = self._stretches[self._order[0]]
+            begun = [lease for lease in stretch if lease.queued < now]
+            for lease in begun:
+                del stretch[lease]
+            due += begun
+        return due

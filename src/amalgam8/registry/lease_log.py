@@ -19,11 +19,11 @@ _log = Log("registry")
 
 
 class LeaseLog:
-    """``clock`` counts seconds. ``settle`` is to be called now and then."""
+    """``clock`` counts seconds. ``settle`` is to be called several times in each."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._since = float("-inf")
+        self._since = clock()
         self._written = 0
         self._left: Counter[str] = Counter()
 
@@ -34,7 +34,6 @@ class LeaseLog:
             return
         if event.what == "renewed":
             return
-        self.settle()
         if self._written >= LINES:
             self._left[event.what] += 1
             return

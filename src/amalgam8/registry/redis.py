@@ -16,6 +16,7 @@ import msgspec
 from amalgam8.clients.redis_link import ANSWER_WITHIN, Link
 from amalgam8.model.errors import CapacityExceeded, InstanceGone, StoreUnavailable
 from amalgam8.model.instance import Instance
+from amalgam8.model.stored import check_form
 from amalgam8.registry import redis_scripts as scripts
 from amalgam8.registry.memory import UNLIMITED
 from amalgam8.registry.redis_mirror import (
@@ -206,12 +207,13 @@ class RedisStore:
             mirror.replace(snapshot, anew=bool(anew and known), quiet=not known)
 
     async def _begin(self, known: str, *, replace: bool) -> tuple[str, set[str]]:
-        epoch, news, tenants = await self._link.run(
+        form, *reply = await self._link.run(
             scripts.BEGIN,
-            [scripts.EPOCH, scripts.TENANTS, scripts.NEWS],
-            secrets.token_hex(8),
-            known if replace else "",
+            [scripts.EPOCH, scripts.TENANTS, scripts.NEWS, scripts.FORM_KEY],
+            *(secrets.token_hex(8), known if replace else "", scripts.FORM),
         )
+        check_form(form, scripts.FORM, we="this registry")
+        epoch, news, tenants = reply
         self._news = news.decode()
         return epoch.decode(), {tenant.decode() for tenant in tenants}
 

@@ -10,6 +10,10 @@ from urllib.parse import quote
 SECOND = 1_000_000
 """Times are whole microseconds."""
 
+FORM_KEY = "{a8r}:form"
+FORM = 1
+"""Number of the form in which all of this is kept; a registry refuses one that is higher than its own."""
+
 EPOCH = "{a8r}:epoch"
 TENANTS = "{a8r}:tenants"
 NEWS = "{a8r}:news"
@@ -261,7 +265,11 @@ return {'done'}
 )
 
 BEGIN = """
--- KEYS: epoch, tenants, news. ARGV: a new epoch, the one to replace → epoch, place in the news, tenants
+-- KEYS: epoch, tenants, news, form. ARGV: a new epoch, the one to replace, this form
+-- → form, if it is a later one | form, epoch, place in the news, tenants
+redis.call('SETNX', KEYS[4], ARGV[3])
+local form = tonumber(redis.call('GET', KEYS[4]))
+if form > tonumber(ARGV[3]) then return {form} end
 local epoch = redis.call('GET', KEYS[1])
 if not epoch or epoch == ARGV[2] then
   epoch = ARGV[1]
@@ -269,7 +277,7 @@ if not epoch or epoch == ARGV[2] then
 end
 redis.call('SET', KEYS[1], epoch)  -- always, since a server that takes no writes is of no use
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)[1]
-return {epoch, last and last[1] or '0-0', redis.call('SMEMBERS', KEYS[2])}
+return {form, epoch, last and last[1] or '0-0', redis.call('SMEMBERS', KEYS[2])}
 """
 
 JOIN = """

@@ -5,6 +5,7 @@ names match in any case and unknown members are ignored. What an instance may be
 ``model.instance_check``; refuses what is no such document.
 """
 
+import functools
 import sys
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,9 @@ from amalgam8.model.instance_check import check_registration
 
 BODY_LIMIT = 64 * 1024
 """Bytes."""
+
+SHARED_UP_TO = 256
+"""Bytes of a body up to which its tags are one copy for all who say the same; and of metadata likewise."""
 
 T = TypeVar("T")
 Members = dict[str, msgspec.Raw]
@@ -47,6 +51,8 @@ def read_registration(body: bytes, ttls: Ttls) -> Instance:
         raise InvalidInstance("service_name is missing")
     if endpoint is None:
         raise InvalidInstance("endpoint is missing")
+    if len(body) <= SHARED_UP_TO:
+        tags = _shared(tags)
     instance = Instance(
         id=instance_id(service, endpoint),
         service_name=sys.intern(service),  # one text for all instances of a service
@@ -86,7 +92,9 @@ def _usual(body: bytes) -> Typed | None:
         one = _decode_usual(body)
     except (ValueError, RecursionError):  # DecodeError and UnicodeDecodeError are such
         return None
-    at = None if one.endpoint is None else Endpoint(one.endpoint.type or "", one.endpoint.value or "")
+    at = None
+    if one.endpoint is not None:
+        at = Endpoint(sys.intern(one.endpoint.type or ""), one.endpoint.value or "")
     metadata = msgspec.UNSET if one.metadata is msgspec.UNSET else _metadata(one.metadata)
     return one.service_name or "", at, one.ttl or 0, one.status or "", one.tags or (), metadata
 
@@ -112,9 +120,24 @@ def _typed(members: Members) -> Typed:
 
 
 def _metadata(raw: msgspec.Raw) -> msgspec.Raw:
-    """The text as it was sent; read once, so that everybody who is handed it can read it."""
-    _decode(bytes(raw), Any, "metadata cannot be read as JSON")
-    return raw.copy()  # else it would keep the whole body alive
+    """The text as it was sent, without the body around it."""
+    text = bytes(raw)
+    return _shared_metadata(text) if len(text) <= SHARED_UP_TO else _readable(text)
+
+
+def _readable(text: bytes) -> msgspec.Raw:
+    """Read once, so that everybody who is handed it can read it."""
+    _decode(text, Any, "metadata cannot be read as JSON")
+    return msgspec.Raw(text)
+
+
+_shared_metadata = functools.lru_cache(maxsize=1024)(_readable)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """The same for all who say the same: of a service's instances mostly all do."""
+    return tags
 
 
 def _members(data: bytes, what: str) -> Members:

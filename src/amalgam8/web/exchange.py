@@ -20,6 +20,7 @@ JSON = b"application/json; charset=utf-8"
 STATUS_LINES = {
     one.value: b"HTTP/1.1 %d %b\r\n" % (one.value, one.phrase.encode()) for one in http.HTTPStatus
 }
+_UUID = "xxxxxxxx-xxxx-4xxx-axxx-xxxxxxxxxxxx"
 _MADE_AT_ONCE = 256
 _encode = msgspec.json.Encoder().encode
 
@@ -68,15 +69,15 @@ class Answer(msgspec.Struct, eq=False):
         if packed and self.body:
             if self.packed is None:
                 body = gzip.compress(self.body, GZIP_LEVEL, mtime=0)
-                self.packed = Form(self, body, _fixed(self.kind, may_vary, packed=True))
+                self.packed = Form(self, body, _fixed(self.status, self.kind, may_vary, True))
             return self.packed
         if self.whole is None:
-            self.whole = Form(self, self.body, _fixed(self.kind, may_vary, packed=False))
+            self.whole = Form(self, self.body, _fixed(self.status, self.kind, may_vary, False))
         return self.whole
 
 
 class Form:
-    """An answer's header and body. ``fixed`` are fields, and the same as HTTP/1.1 has them."""
+    """An answer's header and body. ``fixed``: as ``_fixed`` says."""
 
     __slots__ = ("_fixed", "_headers", "body", "head")
 
@@ -84,24 +85,23 @@ class Form:
         self._fixed = fixed
         self._headers = answer.headers
         self.body = body
-        self.head = b"%b%bcontent-length: %d\r\n" % (STATUS_LINES[answer.status], fixed[1], len(body))
+        self.head = b"%b%d\r\n%b" % (fixed[1], len(body), lines(answer.headers) if answer.headers else b"")
         """The status line and the header, without the empty line at its end."""
-        if answer.headers:
-            self.head += lines(answer.headers)
 
     def pairs(self) -> list[tuple[bytes, bytes]]:
         """The header, field by field."""
         return [*self._fixed[0], (b"content-length", b"%d" % len(self.body)), *self._headers]
 
 
-@functools.lru_cache(maxsize=64)
-def _fixed(kind: bytes, may_vary: bool, *, packed: bool) -> tuple[Pairs, bytes]:
+@functools.lru_cache(maxsize=256)
+def _fixed(status: int, kind: bytes, may_vary: bool, packed: bool) -> tuple[Pairs, bytes]:
+    """Fields that many answers have, and how HTTP/1.1 begins those answers, up to the length of the body."""
     made = [(b"content-type", kind)]
     if may_vary:
         made.append((b"vary", b"Accept-Encoding"))
     if packed:
         made.append((b"content-encoding", b"gzip"))
-    return tuple(made), lines(made)
+    return tuple(made), b"%b%bcontent-length: " % (STATUS_LINES[status], lines(made))
 
 
 def lines(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -125,8 +125,12 @@ def request_ids() -> Iterator[str]:
 
     A number that counts would be cheaper still, and tell each tenant how much the others ask.
     """
+    places = [place for place, letter in enumerate(_UUID) if letter == "x"]
+    made = bytearray(_UUID.encode() * _MADE_AT_ONCE)
     while True:
-        made = secrets.token_hex(16 * _MADE_AT_ONCE)
-        for start in range(0, len(made), 32):
-            one = made[start : start + 32]
-            yield f"{one[:8]}-{one[8:12]}-4{one[13:16]}-a{one[17:20]}-{one[20:]}"
+        digits = secrets.token_hex(len(places) * _MADE_AT_ONCE // 2).encode()
+        for index, place in enumerate(places):
+            made[place :: len(_UUID)] = digits[index :: len(places)]
+        text = made.decode()
+        for start in range(0, len(text), len(_UUID)):
+            yield text[start : start + len(_UUID)]

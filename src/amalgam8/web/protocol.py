@@ -3,11 +3,13 @@
 A client has HEAD_WITHIN seconds and HEAD_LIMIT bytes for the head of a request and BODY_WITHIN seconds for
 its body, else it is told so and cut off; one that takes no byte of its answer for UNREAD_FOR seconds is cut
 off too. A request that the application answers at once is never made a task: it is answered as its last byte
-comes, unless an earlier one is unanswered or unread. All else is uvicorn's. Refuses to know routes.
+comes, unless an earlier one is unanswered or unread; short answers are sent once all that came with it was
+answered too. All else is uvicorn's. Refuses to know routes.
 """
 
 import asyncio
 import math
+import re
 from typing import Any, Protocol
 
 import httptools
@@ -25,9 +27,15 @@ LINGER = 1.0
 and lose the answer that tells it why."""
 IN_A_ROW = 64
 """Requests of one client that are answered at once, before others have their turn."""
+HELD_UP_TO = 4096
+"""Bytes of an answer that is held until all that is there was heard. Each client that waits has to be woken,
+which takes as long as a short answer: woken once, it finds many."""
 
-LONGER = frozenset({"transfer-encoding", "expect", "upgrade"})
+LONGER = frozenset({"transfer-encoding", "expect", "upgrade", "proxy-connection"})
 """Headers of requests that are left to uvicorn."""
+
+_PLAIN = re.compile(rb"(/[!-\"$&->@-~]*)(?:\?([!-\"$-~]*))?")
+"""A path without escapes, and what is asked."""
 
 
 class AnswersAtOnce(Protocol):
@@ -47,14 +55,23 @@ NONE, HEAD, BODY = range(3)
 class PatientHttp(HttpToolsProtocol):
     """``quick`` answers what it can; the application in uvicorn's configuration does the rest."""
 
-    _deadline: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
-    _head_bytes = 0
-    _stage = HEAD
-    _heard = 0.0
-    _in_a_row = 0
-    _leaving = False
-    _cut_off = False
+    # With these in its dictionary as well it would have more than Python finds by their place (30).
+    __slots__ = (
+        "_always",
+        "_asked",
+        "_cut_off",
+        "_deadline",
+        "_found",
+        "_head_bytes",
+        "_heard",
+        "_held",
+        "_in_a_row",
+        "_leaving",
+        "_most",
+        "_quick",
+        "_stage",
+        "_unread",
+    )
 
     def __init__(self, *arguments: Any, quick: AnswersAtOnce | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -62,6 +79,16 @@ class PatientHttp(HttpToolsProtocol):
         self._found: Found | None = None
         self._asked: Asked | None = None
         self._always: tuple[object, bytes] = (None, b"")
+        self._held = b""
+        self._most = self.limit_concurrency or math.inf
+        self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._stage = HEAD
+        self._heard = 0.0
+        self._in_a_row = 0
+        self._leaving = False
+        self._cut_off = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -71,7 +98,11 @@ class PatientHttp(HttpToolsProtocol):
             self._quick = None  # what is written at once is not seen to be unread
         self._expect_within(HEAD_WITHIN)
 
+    def eof_received(self) -> None:
+        self._send_held()  # as the transport closes itself now
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._held = b""
         self._expect_within(None)
         self._await_reading(None)
         self._unset_keepalive_if_required()
@@ -116,6 +147,7 @@ class PatientHttp(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             pass  # to nothing that is known here: it is answered as if it had not been asked for
         except httptools.HttpParserError:
+            self._send_held()
             self.send_400_response("Invalid HTTP request received.")
             return
         # Most requests come in one piece, and no clock was ever set for them.
@@ -157,30 +189,31 @@ class PatientHttp(HttpToolsProtocol):
 
     def _takes(self) -> bool:
         """Whether the request that begins is one that is answered at once; if so, it is noted."""
-        path, _, query = self.url.partition(b"?")
+        if self._held:
+            self._send_held()  # else it would not be known whether the earlier answers are read
+        url = _PLAIN.fullmatch(self.url)
         if (
-            self._quick is None
-            or path[:1] != b"/"
-            or b"%" in path
-            or b"#" in self.url
-            or not self.url.isascii()
+            url is None
+            or self._quick is None
             or self._is_busy()
             or self.flow.write_paused
             or self._in_a_row >= IN_A_ROW
-            or len(self.connections) >= (self.limit_concurrency or math.inf)
+            or len(self.connections) >= self._most
             or not self.parser.should_keep_alive()
-            or self.parser.get_http_version() != "1.1"
         ):
             return False
         # From the last to the first, so that of a repeated one the first stays.
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(self.headers)}
         if not LONGER.isdisjoint(headers):
             return False
-        method, place = self.parser.get_method().decode(), path.decode()
-        self._found = self._quick.at_once(method, place, int(headers.get("content-length", 0)))
+        # Older versions keep a connection only where that is asked for.
+        if "connection" in headers and self.parser.get_http_version() != "1.1":
+            return False
+        method, path = self.parser.get_method().decode(), url[1].decode()
+        self._found = self._quick.at_once(method, path, int(headers.get("content-length", 0)))
         if self._found is None:
             return False
-        self._asked = Asked(method, place, query, headers, "http", self.server)
+        self._asked = Asked(method, path, url[2] or b"", headers, "http", self.server)
         return True
 
     def _answer(self) -> None:
@@ -194,9 +227,19 @@ class PatientHttp(HttpToolsProtocol):
         self._in_a_row += 1
         if self._always[0] is not state.default_headers:  # they are others each second: there is the date
             self._always = (state.default_headers, lines(state.default_headers) + b"\r\n")
-        self.transport.write(b"%b%b%b" % (head, self._always[1], body))
+        self._held = b"%b%b%b" % (head, self._always[1], body)
         if self._leaving:
+            self._send_held()
             self.transport.close()
+        elif len(self._held) > HELD_UP_TO:
+            self._send_held()
+        else:
+            self.loop.call_soon(self._send_held)
+
+    def _send_held(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self.transport.write(held)
 
     def _leave_to_uvicorn(self) -> None:
         """Let it begin with the request, as if it had heard of it from its first byte on."""
@@ -211,6 +254,7 @@ class PatientHttp(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server ends: answer what has begun, and take nothing more."""
+        self._send_held()
         if self._asked is None:
             super().shutdown()
         else:
@@ -248,6 +292,7 @@ class PatientHttp(HttpToolsProtocol):
         if transport.is_closing() or self._cut_off:
             return
         self._cut_off = True
+        self._send_held()
         if self._owes_an_answer():
             body = f'{{"Error":"{text}","error":"{text}"}}'
             head = f"content-type: application/json\r\nconnection: close\r\ncontent-length: {len(body)}\r\n"
