@@ -10,6 +10,7 @@ local pick = require "a8.pick"
 local refuse = require "a8.refuse"
 
 local CONNECT, HEADERS, IDLE = 1, 15, 3600
+local TURNS = 7  -- nginx leads a call to another location ten times at most
 local POOL_IDLE = 4  -- below the 5 s after which common servers close, so that we close first
 
 local M = { hop = "" }
@@ -47,27 +48,26 @@ local function take_hop(call, peer, held, status)
     call.hopped = true
 end
 
--- Choose anew after a failure; nil: the call has ended.
-local function again(call, now)
-    local _, status = balancer.get_last_failure()
-    local failure = failure_of(call.attempt - 1, status)
+-- The instance that takes the call after a failure of ``call.peer``, with the faults of its attempt; nil: no
+-- further attempt is allowed, or ``kept`` are all that is left. The second result: the request has changed.
+local function next_peer(call, failure, now, kept)
     if failure == "connect" then
         if not call.hopped and doors.refused(call, call.peer, now) then
-            return call.peer
+            return call.peer, false
         end
         eject.leave_out(call.peer.place)
     elseif not call.on_5xx or (call.deadline and call.deadline <= now) then
-        return give_up(call, failure)
+        return nil
     end
-    if call.retries_left <= 0 then
-        return give_up(call, failure)
+    if call.retries_left <= kept then
+        return nil
     end
     call.retries_left = call.retries_left - 1
     call.tried = call.tried or {}
     call.tried[call.peer] = true
     local peer = pick.peer(call.target, now, call.tried)
     if not peer then
-        return give_up(call, failure)
+        return nil
     end
     if call.target.resilience and failure ~= "connect" then
         eject.count(call.target, call.peer, true)
@@ -88,6 +88,17 @@ local function again(call, now)
     if peer.host or peer.tls or call.host then
         M.name(call, peer)
         changed = true
+    end
+    return peer, changed
+end
+
+-- Choose anew after a failure that nginx goes on from by itself; nil: it does not.
+local function again(call, now)
+    local _, status = balancer.get_last_failure()
+    local failure = failure_of(call.attempt - 1, status)
+    local peer, changed = next_peer(call, failure, now, call.kept or 0)
+    if not peer then
+        return give_up(call, failure)
     end
     if changed then
         balancer.recreate_request()
@@ -116,9 +127,10 @@ function M.balance()
     local call = context.get()
     local attempt = call.attempt + 1
     call.attempt = attempt
-    local peer = call.peer
-    if attempt > 1 then
-        peer = again(call, ngx.now())
+    local peer, first = call.peer, attempt == 1
+    if not first then
+        first, call.chosen = call.chosen, nil
+        peer = first and peer or again(call, ngx.now())
         if not peer then
             return
         end
@@ -136,7 +148,7 @@ function M.balance()
         timeouts(call, ngx.now())
     end
     local address, more = doors.address(call, peer, ngx.now())
-    local tries = (attempt == 1 and call.retries_left or 0) + (more and 1 or 0)
+    local tries = (first and call.retries_left - (call.kept or 0) or 0) + (more and 1 or 0)
     if tries > 0 then
         balancer.set_more_tries(tries)
     end
@@ -152,12 +164,34 @@ function M.balance()
     balancer.enable_keepalive(POOL_IDLE, call.target.calls_per_connection)
 end
 
+-- How the newest attempt failed; nil: there was none.
 local function failure_at_last()
     local attempts = 0
     for _ in (ngx.var.upstream_status or ""):gmatch("[^,:%s]+") do
         attempts = attempts + 1
     end
     return attempts > 0 and failure_of(attempts, ngx.status) or nil
+end
+
+-- The handler of the way on after a 5xx or a failure, where a rule asks for retries: chooses the instance of
+-- the next attempt, which is made here, or at ``last`` if no other may follow.
+function M.further(last)
+    local call, now = context.get(), ngx.now()
+    local failure = call.failure or failure_at_last()
+    call.failure = nil
+    if not failure then
+        return refuse.failed(500)
+    end
+    if not next_peer(call, failure, now, 0) then
+        call.failure = call.deadline and call.deadline <= now and "timeout" or failure
+        return M.failed()
+    end
+    call.chosen, call.turns = true, (call.turns or 0) + 1
+    if call.retries_left > 0 and call.turns < TURNS then
+        return nil
+    end
+    call.retries_left, call.kept = 0, nil
+    return ngx.exec(last)
 end
 
 -- The handler of nginx's own 500, 502, 503 and 504: the way to the instance failed.

@@ -230,8 +230,8 @@ local function place_of(call)
     local name = "@a8"
     if call.grpc then
         name = name .. "_grpc"
-    elseif call.on_5xx then
-        name = name .. "_retry"
+    elseif call.on_5xx and call.retries_left > 0 then
+        name, call.kept = name .. "_retry", 1  -- for where its answer passes, whatever it is
     end
     if call.target.tls then
         name = name .. "_tls"
