@@ -15,7 +15,7 @@ import msgspec
 
 from amalgam8.model.caller import Caller
 from amalgam8.sidecar.nginx.formats import formats, written
-from amalgam8.sidecar.nginx.tcp import streams
+from amalgam8.sidecar.nginx.tcp import Ways, streams
 from amalgam8.sidecar.nginx.upstreams import HEADER_BYTES, authorities, defaults, hop, locations, quoted
 from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import NO_TRUST, Trust
@@ -52,12 +52,17 @@ class Places(msgspec.Struct, frozen=True):
         return self.sockets / "tcp.sock"
 
     @property
+    def ways(self) -> Ways:
+        """Where TCP connections go on that have an instance."""
+        return Ways(self.sockets / "tcp-plain.sock", self.sockets / "tcp-tls.sock")
+
+    @property
     def odd(self) -> Path:
         return self.sockets / "odd.sock"
 
     @property
     def all_sockets(self) -> tuple[Path, ...]:
-        return self.control, self.hop, self.odd, self.tcp
+        return self.control, self.hop, self.odd, self.tcp, self.ways.plain, self.ways.tls
 
     @property
     def traced(self) -> Path:
@@ -96,7 +101,7 @@ worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[1]};
 {_user()}pid {folder}/nginx.pid;
 error_log stderr warn;
 events {{ worker_connections {CONNECTIONS}; }}
-{streams(host, tcp_proxies, places.tcp, record, str(caller))}\
+{streams(host, tcp_proxies, places.tcp, places.ways, places.believed, record, str(caller))}\
 http {{
     lua_package_path "{lua_folder()}/?.lua;;";
     lua_shared_dict a8_documents 64m;

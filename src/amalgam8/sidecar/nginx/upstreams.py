@@ -9,6 +9,7 @@ certificate and, where it has none, with its common name; addresses in certifica
 """
 
 import itertools
+from collections.abc import Iterable
 
 from amalgam8.sidecar.trust import Trust
 
@@ -175,7 +176,7 @@ _COPY = """\
 """
 
 
-def authorities(believed: Trust) -> str:
+def authorities(believed: Trust, modules: Iterable[str] = ("proxy", "grpc")) -> str:
     """Who may vouch for https instances, said once for all servers, so that it is in memory once."""
     if not (believed.verify and believed.authorities):
         return ""
@@ -183,7 +184,7 @@ def authorities(believed: Trust) -> str:
         f"    {module}_ssl_verify on;\n"
         f"    {module}_ssl_verify_depth {DEPTH};\n"
         f"    {module}_ssl_trusted_certificate {quoted(believed.authorities)};\n"
-        for module in ("proxy", "grpc")
+        for module in modules
     )
 
 
