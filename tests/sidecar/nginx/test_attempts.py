@@ -1,5 +1,6 @@
 """Further attempts through a real nginx where a rule asks for retries: direct, over TLS, and the last one."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -52,10 +53,40 @@ async def test_all_addresses_of_a_name_are_one_attempt(mesh: Mesh) -> None:
 async def test_many_retries(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         await mesh.follow(simple("svc", one.peer(), piece={"retries": 25}))
-        assert (await mesh.ask("/svc/status-503")).call.name == "one"
-        assert one.calls == 26
-        assert (await mesh.ask("/svc/status-501")).call.name == "one"
-        assert one.calls == 26 + 8
+        for turn, status in enumerate((503, 501, 507), 1):
+            reply = await mesh.ask(f"/svc/status-{status}", method="PUT", body=b"x" * 5000)
+            assert (reply.status, reply.call.size) == (status, 5000)
+            assert one.calls == 26 * turn
+
+
+async def test_who_is_silent_for_long_and_may_be(mesh: Mesh) -> None:
+    async def asked(path: str, accept: str = "*/*") -> tuple[int, bytes]:
+        async with Client(mesh.port) as client:
+            client.send(path, [("accept", accept)])
+            status, body = (await client.head()).status, b""
+            while status == 200 and len(body) < 2 and (more := await client.reader.read(2)):
+                body += more
+            return status, body
+
+    async with backends("one", "two") as (one, two):
+        two.gate = asyncio.Event()
+        await mesh.follow(
+            simple("svc", one.peer()),
+            simple("patient", one.peer(), piece={"timeout": 30.0}),
+            simple("silent", two.peer(), piece={"retries": 2}),
+        )
+        async with asyncio.timeout(25):
+            plain, events, patient, silent = await asyncio.gather(
+                asked("/svc/pause"),
+                asked("/svc/pause", "text/event-stream"),
+                asked("/patient/pause"),
+                asked("/silent/x"),
+            )
+        assert plain == (200, b"1")
+        assert events == patient == (200, b"12")
+        assert silent == (504, b"")
+        assert two.calls == 1
+        two.gate.set()
 
 
 async def test_the_connection_of_the_app_stays_open(mesh: Mesh) -> None:

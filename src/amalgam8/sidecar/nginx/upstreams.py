@@ -105,6 +105,8 @@ def hop(socket: str) -> str:
         location / {{
             set $a8_to "";
             set $a8_name "";
+            set $a8_way "";
+            header_filter_by_lua_block {{ require("a8.hop").mask() }}
             rewrite_by_lua_block {{ require("a8.hop").handle() }}
             proxy_pass $a8_to$request_uri;
         }}
@@ -119,11 +121,14 @@ def _named(kind: str, tls: str, copy: str) -> str:
     return _location(f"{kind}{tls}{copy}", (_holding_back(tls) if kind else "") + mirrors, _plain(tls))
 
 
+_REPEATING = """proxy_next_upstream error timeout http_500 http_502 http_503 http_504;
+            proxy_request_buffering on;"""
+
+
 def _holding_back(tls: str) -> str:
     """A 5xx, or a failure of the way, leads to the next attempt; nginx repeats by itself what it can."""
     return f"""\
-            proxy_next_upstream error timeout http_500 http_502 http_503 http_504;
-            proxy_request_buffering on;
+            {_REPEATING}
             client_body_buffer_size {BODY_KEPT};
             proxy_intercept_errors on;
             recursive_error_pages on;
@@ -139,7 +144,7 @@ def _again(tls: str) -> str:
 
 
 def _last(tls: str) -> str:
-    return _location(f"_last{tls}", "            proxy_request_buffering on;\n", _plain(tls))
+    return _location(f"_last{tls}", f"            {_REPEATING}\n", _plain(tls))
 
 
 def _plain(tls: str) -> str:

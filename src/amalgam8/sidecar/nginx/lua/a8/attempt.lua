@@ -10,7 +10,7 @@ local pick = require "a8.pick"
 local refuse = require "a8.refuse"
 
 local CONNECT, HEADERS, IDLE = 1, 15, 3600
-local TURNS = 7  -- nginx leads a call to another location ten times at most
+local TURNS = 7
 local POOL_IDLE = 4  -- below the 5 s after which common servers close, so that we close first
 
 local M = { hop = "" }
@@ -42,9 +42,10 @@ local function give_up(call, failure)
     return ngx.exit(ngx.ERROR)
 end
 
-local function take_hop(call, peer, held, status)
+local function take_hop(call, peer, held, status, masked)
     local scheme = peer.tls and "https://" or "http://"
-    ngx.var.a8_hop = ("%g %d %s%s %s"):format(held, status or 0, scheme, peer.place, peer.name)
+    local way = masked and "masked" or "plain"
+    ngx.var.a8_hop = ("%g %d %s%s %s %s"):format(held, status or 0, scheme, peer.place, peer.name, way)
     call.hopped = true
 end
 
@@ -56,7 +57,7 @@ local function next_peer(call, failure, now, kept)
             return call.peer, false
         end
         eject.leave_out(call.peer.place)
-    elseif not call.on_5xx or (call.deadline and call.deadline <= now) then
+    elseif not call.on_5xx or failure == "timeout" or (call.deadline and call.deadline <= now) then
         return nil
     end
     if call.retries_left <= kept then
@@ -78,9 +79,9 @@ local function next_peer(call, failure, now, kept)
     if call.acts then
         held, abort = fault.throw(call.acts)
     end
-    local changed = call.hopped
-    if held > 0 or abort then
-        take_hop(call, peer, held, abort)
+    local changed, masked = call.hopped, call.masked and call.retries_left > 0
+    if held > 0 or abort or masked then
+        take_hop(call, peer, held, abort, masked)
         changed = true
     elseif call.hopped then
         ngx.var.a8_hop, call.hopped = "", false
@@ -174,7 +175,9 @@ local function failure_at_last()
 end
 
 -- The handler of the way on after a 5xx or a failure, where a rule asks for retries: chooses the instance of
--- the next attempt, which is made here, or at ``last`` if no other may follow.
+-- the next attempt, which is made here, or at ``last`` if no other may follow. nginx leads a call to so many
+-- places only; past TURNS all attempts are made at ``last``, and but for the last one through the hop, which
+-- masks answers that nginx would not repeat.
 function M.further(last)
     local call, now = context.get(), ngx.now()
     local failure = call.failure or failure_at_last()
@@ -182,15 +185,17 @@ function M.further(last)
     if not failure then
         return refuse.failed(500)
     end
+    call.turns = (call.turns or 0) + 1
+    call.masked = call.turns == TURNS
     if not next_peer(call, failure, now, 0) then
         call.failure = call.deadline and call.deadline <= now and "timeout" or failure
         return M.failed()
     end
-    call.chosen, call.turns = true, (call.turns or 0) + 1
-    if call.retries_left > 0 and call.turns < TURNS then
+    call.chosen = true
+    if call.retries_left > 0 and not call.masked then
         return nil
     end
-    call.retries_left, call.kept = 0, nil
+    call.kept = nil
     return ngx.exec(last)
 end
 
