@@ -8,8 +8,8 @@ local odd = require "a8.odd"
 
 local find, sub = string.find, string.sub
 
-local MOST = 1048576  -- the longest body that is copied
-local PAUSE = 1000    -- milliseconds without a byte after which the body is no longer waited for
+local MOST = 262144 + 16384  -- what is kept of a body that is repeated, and what says where its chunks end
+local PAUSE = 1000  -- milliseconds without a byte after which the body is no longer waited for
 local LAST = "0\r\n\r\n"
 local PIECE = 65536
 
