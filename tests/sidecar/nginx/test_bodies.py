@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,10 @@ def chunks(*bodies: bytes, last: bool = True) -> bytes:
 
 def begin(client: Client, path: str, *headers: tuple[str, str], method: str = "PUT") -> None:
     client.send(path, [("transfer-encoding", "chunked"), *headers], method)
+
+
+def records(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 async def answer(client: Client) -> Reply:
@@ -52,6 +57,30 @@ async def test_over_http2_too(mesh: Mesh) -> None:
         reply = await client.ask("/svc/status-501", method="PUT", body=b"x" * 5000)
         assert (reply.status, reply.json["size"]) == (501, 5000)
         assert [one.calls, two.calls] == [1, 1]
+        reply = await client.ask("/svc/status-501", method="PUT")
+        assert (reply.status, reply.json["size"]) == (501, 0)
+        assert [one.calls, two.calls] == [2, 2]
+
+
+async def test_what_is_never_repeated_takes_no_longer_way(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+    async with (
+        running(tmp_path, access_log=log) as mesh,
+        backends("one") as (one,),
+        Http2Client(mesh.port) as client,
+    ):
+        await mesh.follow(simple("svc", one.peer(), piece={"retries": 1}), simple("plain", one.peer()))
+        for path, method in (("/svc/x", "POST"), ("/plain/x", "PUT"), ("/svc/x", "PUT")):
+            reply = await client.ask(path, method=method, body=b"hello")
+            assert reply.json["size"] == len(b"hello")
+        await until(lambda: len(log.read_text().splitlines()) == 3)
+        # Who comes by a server on the way speaks its protocol.
+        found = {(record["path"], record["method"]): record["protocol"] for record in records(log)}
+        assert found == {
+            ("/svc/x", "POST"): "HTTP/2.0",
+            ("/plain/x", "PUT"): "HTTP/2.0",
+            ("/svc/x", "PUT"): "HTTP/1.1",
+        }
 
 
 async def test_a_long_body_goes_on_as_it_comes_and_once(mesh: Mesh) -> None:
@@ -117,10 +146,11 @@ async def test_a_call_is_decided_and_recorded_once(tmp_path: Path) -> None:
             found.append((await answer(client)).status)
         assert found == [200, 200, 200, 429]
         await until(lambda: len(log.read_text().splitlines()) == 5)
-        records = [json.loads(line) for line in log.read_text().splitlines()]
-        assert [record["status"] for record in records] == ["403", "200", "200", "200", "429"]
-        assert {record["path"] for record in records[1:]} == {"/svc/x?a"}
-        assert {record["request_id"] for record in records[1:]} == {"mine"}
+        first, *others = records(log)
+        assert first["status"] == "403"
+        assert [record["status"] for record in others] == ["200", "200", "200", "429"]
+        assert {record["path"] for record in others} == {"/svc/x?a"}
+        assert {record["request_id"] for record in others} == {"mine"}
         text = (await mesh.nginx.metrics()).decode()
         assert (
             sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if "_requests_total{" in line)

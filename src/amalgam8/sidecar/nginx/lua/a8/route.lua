@@ -152,7 +152,7 @@ local function decide(target, now)
     if not service then
         return refusal_by_name("unknown", path)
     end
-    if service.repeats and whole.wanted(get) then
+    if service.repeats and whole.wanted(get) and (service.mirrors[1] or IDEMPOTENT[ngx.req.get_method()]) then
         return nil
     end
     local route = outer or first(service.routes, get, now)
