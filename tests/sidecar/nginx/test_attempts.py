@@ -50,6 +50,19 @@ async def test_all_addresses_of_a_name_are_one_attempt(mesh: Mesh) -> None:
         assert one.calls == 2
 
 
+@pytest.mark.parametrize("status", [501, 503])
+@pytest.mark.parametrize("retries", [1, 9])
+async def test_the_last_answer_passes_where_a_name_has_more_addresses(
+    mesh: Mesh, status: int, retries: int
+) -> None:
+    async with backends("one") as (one,):
+        named = Peer("one", Address("localhost", one.port), (), ("127.0.0.1", "127.0.0.8"))
+        await mesh.follow(simple("svc", named, piece={"retries": retries}))
+        reply = await mesh.ask(f"/svc/status-{status}")
+        assert (reply.status, reply.call.name) == (status, "one")
+        assert one.calls == 1 + retries
+
+
 async def test_many_retries(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         await mesh.follow(simple("svc", one.peer(), piece={"retries": 25}))

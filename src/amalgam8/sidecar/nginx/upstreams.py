@@ -78,7 +78,7 @@ def defaults() -> str:
 def locations() -> str:
     """One for each kind of call beyond the plain one, those of further attempts, and one for copies."""
     kinds = itertools.product(("", "_retry"), ("", "_tls"), ("", *COPIES))
-    further = (kind(tls) for kind in (_again, _last, _grpc) for tls in ("", "_tls"))
+    further = (kind(tls) for kind in (_again, _masked, _last, _grpc) for tls in ("", "_tls"))
     return "".join([*(_named(*kind) for kind in kinds), *further, _COPY])
 
 
@@ -137,14 +137,16 @@ def _holding_back(tls: str) -> str:
 
 
 def _again(tls: str) -> str:
-    further = (
-        f'            rewrite_by_lua_block {{ return require("a8.attempt").further("@a8_last{tls}") }}\n'
-    )
+    further = f'            rewrite_by_lua_block {{ return require("a8.attempt").further("{tls}") }}\n'
     return _location(f"_again{tls}", _holding_back(tls) + further, _plain(tls))
 
 
 def _last(tls: str) -> str:
-    return _location(f"_last{tls}", f"            {_REPEATING}\n", _plain(tls))
+    return _location(f"_last{tls}", "            proxy_request_buffering on;\n", _plain(tls))
+
+
+def _masked(tls: str) -> str:
+    return _location(f"_masked{tls}", f"            {_REPEATING}\n", _plain(tls))
 
 
 def _plain(tls: str) -> str:

@@ -149,6 +149,7 @@ function M.balance()
         timeouts(call, ngx.now())
     end
     local address, more = doors.address(call, peer, ngx.now())
+    more = more and not call.masked  -- nginx would take a 5xx, too, for a reason to try the next address
     local tries = (first and call.retries_left - (call.kept or 0) or 0) + (more and 1 or 0)
     if tries > 0 then
         balancer.set_more_tries(tries)
@@ -175,10 +176,10 @@ local function failure_at_last()
 end
 
 -- The handler of the way on after a 5xx or a failure, where a rule asks for retries: chooses the instance of
--- the next attempt, which is made here, or at ``last`` if no other may follow. nginx leads a call to so many
--- places only; past TURNS all attempts are made at ``last``, and but for the last one through the hop, which
--- masks answers that nginx would not repeat.
-function M.further(last)
+-- the next attempt, which is made here if others may follow, and else where its answer passes. nginx leads a
+-- call to so many places only; past TURNS all attempts but the last go through the hop, which masks what
+-- nginx would not repeat by itself. ``tls`` is the ending of the places' names.
+function M.further(tls)
     local call, now = context.get(), ngx.now()
     local failure = call.failure or failure_at_last()
     call.failure = nil
@@ -196,7 +197,7 @@ function M.further(last)
         return nil
     end
     call.kept = nil
-    return ngx.exec(last)
+    return ngx.exec((call.retries_left > 0 and "@a8_masked" or "@a8_last") .. tls)
 end
 
 -- The handler of nginx's own 500, 502, 503 and 504: the way to the instance failed.
