@@ -42,7 +42,7 @@ class Sees(msgspec.Struct, forbid_unknown_fields=True):
 class Ask(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A request, sent ``times`` times (0: as often as the check needs), and what must come of it.
 
-    ``path`` is ``/$svc/x`` where nothing else is written.
+    ``path`` is ``/$svc/x`` where nothing else is written. A ``chunked`` body does not say its length.
 
     ``to`` are the instances that may answer, and each of them must; ``split`` gives each its share.
     ``status`` is the answer's, or the share of each (-1: no complete answer). ``seconds`` are bounds for the
@@ -54,6 +54,7 @@ class Ask(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     method: str = "GET"
     headers: dict[str, str] | list[tuple[str, str]] = {}
     body: int = 0
+    chunked: bool = False
     times: int = 0
     to: list[str] | None = None
     split: dict[str, float] | None = None

@@ -47,8 +47,9 @@ class Http2Client:
         headers: Iterable[tuple[str, str]] = (),
         method: str = "GET",
         authority: str = "mesh",
+        body: bytes = b"",
     ) -> Reply:
-        """The answer to a request without a body.
+        """The answer to a request, whose body (a short one) does not say its length.
 
         Raises:
             Broken: there was none, or not all of it.
@@ -57,8 +58,11 @@ class Http2Client:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[stream] = answer
         own = [(":method", method), (":path", path), (":scheme", "http"), (":authority", authority)]
-        self._state.send_headers(stream, [*own, *headers], end_stream=True)
+        self._state.send_headers(stream, [*own, *headers], end_stream=not body)
         self._flush()
+        if body:
+            self._state.send_data(stream, body, end_stream=True)
+            self._flush()
         async with asyncio.timeout(LIMIT):
             return await answer
 

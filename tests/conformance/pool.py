@@ -1,8 +1,8 @@
 """A pool of instances that answer who they are and what they were asked.
 
 The path's last segment tells an instance how to answer: ``status-503``, ``slow-0.5`` (s before the response),
-``fail-2-TOKEN`` (503 the first two times this token is seen), ``broken`` (closes without an answer), ``drip``
-(a body that takes half a second).
+``fail-2-TOKEN`` (503 the first two times this token is seen), ``fail-2-TOKEN-501`` (another status),
+``broken`` (closes without an answer), ``drip`` (a body that takes half a second).
 """
 
 import asyncio
@@ -71,9 +71,9 @@ class Pool:
             await asyncio.sleep(float(rest))
         status = int(rest) if word == "status" else 200
         if word == "fail":
-            times, _, key = rest.partition("-")
+            times, key, *code = rest.split("-")
             self._failed[key] += 1
-            status = 503 if self._failed[key] <= int(times) else 200
+            status = int(code[0] if code else 503) if self._failed[key] <= int(times) else 200
         body = msgspec.json.encode(seen)
         head = f"HTTP/1.1 {status} OK\r\nx-place: {place}\r\nx-a8-reason: forged\r\n"
         writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode())

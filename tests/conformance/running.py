@@ -91,7 +91,7 @@ class Bench:
         headers = [*ask.pairs(), (TOKEN, token)]
         started = time.monotonic()
         try:
-            reply = await client.ask(ask.path, headers, ask.method, b"x" * ask.body)
+            reply = await client.ask(ask.path, headers, ask.method, b"x" * ask.body, chunked=ask.chunked)
         except (asyncio.IncompleteReadError, ConnectionError):
             return Answer(-1, "", time.monotonic() - started, {}, None)
         seconds = time.monotonic() - started

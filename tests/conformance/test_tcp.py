@@ -1,20 +1,22 @@
 """TCP proxies, through each proxy: where connections go, and that no change cuts one."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from amalgam8.model.instance import Address
+from amalgam8.model.rule import Resilience
 from amalgam8.routing.condition import ALWAYS, Condition
-from amalgam8.routing.plan import AccessEntry
+from amalgam8.routing.plan import AccessEntry, Policy
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.tcp import TcpProxy
 from tests.conformance.conftest import LACKS
 from tests.conformance.proxies import PROXIES, Proxy
 from tests.conftest import eventually, free_port
+from tests.sidecar.authority import Authority
 from tests.sidecar.connections import Echo, echoes, takers, wire
 from tests.sidecar.envoy.support import until
 
@@ -26,10 +28,10 @@ JASON = Condition((("user", "jason"),))
 class Ports:
     """A started proxy with a port for ``svc`` and one for its version v2."""
 
-    def __init__(self, proxy: Proxy, all_: int, second: int, folder: Path) -> None:
+    def __init__(self, proxy: Proxy, all_: int, second: int, authority: Authority) -> None:
         self.proxy = proxy
         self.all, self.second = all_, second
-        self.folder = folder
+        self.authority = authority
 
     async def follow(self, *services: ServiceRouting) -> None:
         assert await self.proxy.apply({service.name: service for service in services}) == {}
@@ -41,9 +43,11 @@ async def ports(
 ) -> AsyncIterator[Ports]:
     all_, second = free_port(), free_port()
     proxy, folder = PROXIES[request.param](), tmp_path_factory.mktemp(request.param)
-    await proxy.start(folder, tcp_proxies=(TcpProxy(all_, "svc"), TcpProxy(second, "svc", ("v2",))))
+    authority = Authority(folder)
+    proxies = (TcpProxy(all_, "svc"), TcpProxy(second, "svc", ("v2",)))
+    await proxy.start(folder, tcp_proxies=proxies, ca_cert_file=authority.file)
     try:
-        yield Ports(proxy, all_, second, folder)
+        yield Ports(proxy, all_, second, authority)
     finally:
         await proxy.stop()
 
@@ -71,8 +75,8 @@ def versions(
     return ServiceRouting("svc", (*first, Route(slices, rule=rule)), peers=targets, **more)  # type: ignore[arg-type]
 
 
-def plain(*peers: Peer, **more: object) -> ServiceRouting:
-    target = Target("svc")
+def plain(*peers: Peer, policy: Policy | None = None, **more: object) -> ServiceRouting:
+    target = Target("svc", policy=policy or Policy())
     return ServiceRouting("svc", (Route((Slice(target),)),), peers={target: peers}, **more)  # type: ignore[arg-type]
 
 
@@ -171,6 +175,47 @@ async def test_who_refuses_is_passed_over(ports: Ports, pair: tuple[Echo, Echo])
     dead = Peer("dead", Address("127.0.0.1", free_port()), ("v1",))
     await ports.follow(versions({"v1": 1}, {"v1": (pair[0].peer("v1"), dead)}))
     assert await takers(ports.all, 30) == {"one": 30}
+
+
+async def test_instances_that_speak_tls_are_verified_and_stand_beside_others(
+    ports: Ports, pair: tuple[Echo, Echo]
+) -> None:
+    async with echoes("secure", context=ports.authority.context("localhost")) as (secure,):
+        await ports.follow(plain(pair[0].peer(), secure.peer(host="localhost", tls=True)))
+        assert await takers(ports.all, 6) == {"one": 3, "secure": 3}
+    async with echoes("stranger", context=ports.authority.context("elsewhere.example")) as (stranger,):
+        await ports.follow(plain(stranger.peer(host="localhost", tls=True)))
+        assert await takers(ports.all, 2) == {"": 2}
+        reader, writer = await asyncio.open_connection("127.0.0.1", ports.all)
+        writer.write(b"secret\n")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        assert stranger.heard == 0
+        writer.close()
+
+
+async def test_lb_type_says_which_instance(ports: Ports, pair: tuple[Echo, Echo]) -> None:
+    one, two = pair
+    for lb_type in ("least_request", "random"):
+        await ports.follow(plain(one.peer(), two.peer(), policy=Policy(lb_type)))
+        found = await takers(ports.all, 60)
+        assert found.keys() == {"one", "two"}
+        assert abs(found["one"] - 30) < 24  # six standard deviations
+
+
+async def test_a_rule_limits_connections(ports: Ports, pair: tuple[Echo, Echo]) -> None:
+    await ports.follow(plain(pair[0].peer(), policy=Policy("", Resilience(max_connections=2))))
+    held = [await wire(ports.all) for _ in range(2)]
+    assert {each.name for each in held} == {"one"}
+    assert await takers(ports.all, 2) == {"": 2}
+    assert all([await each.is_alive() for each in held])
+    held[0].close()
+
+    async def taken() -> bool:
+        return await takers(ports.all, 1) == {"one": 1}
+
+    await eventually(taken, what="a connection that is taken")
+    held[1].close()
 
 
 async def test_each_connection_leaves_a_record(ports: Ports, pair: tuple[Echo, Echo]) -> None:

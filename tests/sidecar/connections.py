@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -12,12 +13,13 @@ LIMIT = 10.0
 
 
 class Echo:
-    """One server. ``connections`` counts those that it has taken."""
+    """One server. ``connections`` counts those that it has taken, ``heard`` bytes on all of them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.port = 0
         self.connections = 0
+        self.heard = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Name, echo until the other side has said all, farewell."""
@@ -25,6 +27,7 @@ class Echo:
         with contextlib.suppress(OSError):
             writer.write(f"{self.name}\n".encode())
             while data := await reader.read(65536):
+                self.heard += len(data)
                 writer.write(data)
                 await writer.drain()
             writer.write(b"bye\n")
@@ -37,12 +40,14 @@ class Echo:
 
 
 @contextlib.asynccontextmanager
-async def echoes(*names: str) -> AsyncIterator[list[Echo]]:
-    """Servers of these names, until left."""
+async def echoes(
+    *names: str, context: ssl.SSLContext | None = None, port: int = 0
+) -> AsyncIterator[list[Echo]]:
+    """Servers of these names, until left; with a ``context`` they speak TLS. ``port`` 0: any for each."""
     found = [Echo(name) for name in names]
     async with contextlib.AsyncExitStack() as stack:
         for echo in found:
-            server = await asyncio.start_server(echo.serve, "127.0.0.1", 0)
+            server = await asyncio.start_server(echo.serve, "127.0.0.1", port, ssl=context)
             stack.callback(server.close)
             echo.port = server.sockets[0].getsockname()[1]
         yield found

@@ -200,10 +200,19 @@ class Client:
         return Reply(int(lines[0].split(" ")[1]), headers, b"")
 
     async def ask(
-        self, path: str, headers: Iterable[tuple[str, str]] = (), method: str = "GET", body: bytes = b""
+        self,
+        path: str,
+        headers: Iterable[tuple[str, str]] = (),
+        method: str = "GET",
+        body: bytes = b"",
+        *,
+        chunked: bool = False,
     ) -> Reply:
         async with asyncio.timeout(LIMIT):
             more = [("content-length", str(len(body)))] if body else []
+            if chunked:
+                more = [("transfer-encoding", "chunked")]
+                body = (b"%x\r\n%s\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
             self.send(path, [*headers, *more], method)
             self.writer.write(body)
             reply = await self.head()

@@ -115,6 +115,11 @@ class Backend:
             return False
         if word == "broken":
             return False
+        if word == "pause":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n1")
+            await asyncio.sleep(16)
+            writer.write(b"2")
+            return True
         if word == "trickle":
             return await _trickle(writer)
         if word.startswith("bytes-"):

@@ -81,8 +81,9 @@ async def test_a_static_build_loads_nothing(tmp_path: Path) -> None:
 
 async def test_an_old_nginx_is_refused(tmp_path: Path) -> None:
     binary = nginx(tmp_path, OPENRESTY, version="openresty/1.21.4.3")
-    with pytest.raises(InvalidSetting, match=r"is nginx 1\.21\.4; needed is 1\.25\.1$"):
-        await find_modules(binary)
+    for tcp, needed in ((False, r"1\.25\.1"), (True, r"1\.25\.5")):
+        with pytest.raises(InvalidSetting, match=rf"is nginx 1\.21\.4; needed is {needed}$"):
+            await find_modules(binary, tcp)
 
 
 async def test_what_is_no_nginx_is_refused() -> None:

@@ -4,18 +4,29 @@ import asyncio
 import json
 import os
 import signal
+import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.model.instance import Address
+from amalgam8.model.rule import Resilience
+from amalgam8.routing.plan import Policy
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target
-from amalgam8.sidecar.nginx.tcp import Untold, document, streams, tell
+from amalgam8.sidecar.nginx.tcp import Untold, Ways, document, streams, tell
 from amalgam8.sidecar.tcp import TcpProxy
+from amalgam8.sidecar.trust import NO_TRUST, Trust
 from tests.conftest import eventually, free_port
 from tests.sidecar.connections import echoes, takers, wire
 from tests.sidecar.nginx.support import backends, running, simple, until, workers
+
+
+def limited(*peers: Peer, lb_type: str = "", **members: Any) -> ServiceRouting:
+    target = Target("svc", policy=Policy(lb_type, Resilience(**members)))
+    return ServiceRouting("svc", (Route((Slice(target),)),), peers={target: peers})
 
 
 async def test_every_worker_follows_at_once_and_killed_ones_come_back_knowing(tmp_path: Path) -> None:
@@ -82,6 +93,72 @@ async def test_instances_in_turn(tmp_path: Path) -> None:
     ):
         await mesh.follow(simple("svc", one.peer(), two.peer()))
         assert await takers(port, 20) == {"one": 10, "two": 10}
+
+
+async def test_the_instance_with_the_fewest_connections_takes_the_next_one(tmp_path: Path) -> None:
+    port = free_port()
+    async with (
+        running(tmp_path, workers=2, tcp_proxies=(TcpProxy(port, "svc"),)) as mesh,
+        echoes("one", "two", "three") as found,
+    ):
+        await mesh.follow(limited(*(each.peer() for each in found), lb_type="least_request"))
+        wires = [await wire(port) for _ in range(6)]
+        assert Counter(each.name for each in wires) == {"one": 2, "two": 2, "three": 2}
+        for each in wires:
+            if each.name == "two":
+                each.close()
+
+        # That a connection has ended is known a moment after its app closed it.
+        async def twos_turn() -> bool:
+            return await takers(port, 4) == {"two": 4}
+
+        await eventually(twos_turn)
+        for each in wires:
+            each.close()
+
+
+async def test_a_rule_says_how_long_who_refuses_is_left_out(tmp_path: Path) -> None:
+    port, place = free_port(), free_port()
+    late = Peer("late", Address("127.0.0.1", place))
+    async with running(tmp_path, tcp_proxies=(TcpProxy(port, "svc"),)) as mesh, echoes("one") as (one,):
+        await mesh.follow(limited(one.peer(), late, sleep_window=0.3))
+        began = time.monotonic()
+        assert (await takers(port, 2))[""] == 1
+        async with echoes("late", port=place):
+
+            async def is_back() -> bool:
+                return await takers(port, 2) == {"one": 1, "late": 1}
+
+            await eventually(is_back)
+        assert 0.29 < time.monotonic() - began < 2.9
+
+
+async def test_what_a_worker_that_died_had_counted_goes(tmp_path: Path) -> None:
+    port = free_port()
+    async with running(tmp_path, tcp_proxies=(TcpProxy(port, "svc"),)) as mesh, echoes("one") as (one,):
+        await mesh.follow(limited(one.peer(), max_connections=1))
+        held = await wire(port)
+        assert await takers(port, 1) == {"": 1}
+        (pid,) = workers(mesh)
+        os.kill(pid, signal.SIGKILL)
+
+        async def taken() -> bool:
+            return await takers(port, 1) == {"one": 1}
+
+        await eventually(taken)
+        held.close()
+
+
+async def test_nobody_else_is_led_on(tmp_path: Path) -> None:
+    port = free_port()
+    async with running(tmp_path, tcp_proxies=(TcpProxy(port, "svc"),)) as mesh, echoes("one") as (one,):
+        await mesh.follow(simple("svc", one.peer()))
+        for name in ("tcp-plain.sock", "tcp-tls.sock"):
+            await until(lambda name=name: (tmp_path / name).stat().st_mode & 0o777 == 0o600)  # type: ignore[misc]
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / name))
+            assert await reader.read() == b""
+            writer.close()
+        assert one.connections == 0
 
 
 async def test_connections_and_bytes_are_counted_by_port(tmp_path: Path) -> None:
@@ -155,7 +232,12 @@ def test_a_document_has_all_ports_and_no_instance_that_cannot_be_reached() -> No
     service = ServiceRouting(
         "svc", (Route((Slice(target),), rule="r"),), peers={target: (plain, tls, unknown, named)}
     )
-    found = json.loads(document((TcpProxy(7000, "svc"), TcpProxy(7001, "other")), {"svc": service}))
+    limits = Resilience(max_connections=3, sleep_window=0.5, max_requests=4)
+    limited = Target("web", policy=Policy("random", limits))
+    other = ServiceRouting("web", (Route((Slice(limited),)),), peers={limited: ()})
+    proxies = tuple(TcpProxy(7000 + i, name) for i, name in enumerate(("svc", "other", "web")))
+    routing = {"svc": service, "web": other}
+    found = json.loads(document(proxies, routing, Trust(verify=False)))
     assert found["7001"] == {"service": "other", "rule": "", "total": 0, "slices": [], "targets": []}
     assert found["7000"]["rule"] == "r"
     assert found["7000"]["targets"] == [
@@ -163,12 +245,26 @@ def test_a_document_has_all_ports_and_no_instance_that_cannot_be_reached() -> No
             "name": "svc",
             "peers": [
                 {"dst": "svc:v1", "addresses": ["[::1]:9"]},
+                {"dst": "svc:", "addresses": ["10.0.0.1:443"], "name": "10.0.0.1"},
                 {"dst": "svc:", "addresses": ["10.0.0.2:9", "10.0.0.3:9"]},
             ],
         }
     ]
+    assert found["7002"]["targets"] == [
+        {"name": limited.name, "peers": [], "lb": "random", "most": 3, "window": 500}
+    ]
+
+
+def test_instances_that_nobody_can_vouch_for_get_no_connections() -> None:
+    target = Target("svc")
+    peers = (Peer("b", Address("10.0.0.1", 443, True)),)
+    service = ServiceRouting("svc", (Route((Slice(target),)),), peers={target: peers})
+    for believed, count in ((NO_TRUST, 0), (Trust("/ca.pem"), 1)):
+        found = json.loads(document((TcpProxy(7000, "svc"),), {"svc": service}, believed))
+        assert len(found["7000"]["targets"][0]["peers"]) == count
 
 
 def test_without_tcp_proxies_there_is_no_stream() -> None:
-    assert streams("127.0.0.1", (), Path("/s/tcp.sock"), None, "shop") == ""
-    assert "listen [::1]:7000 " in streams("::1", (TcpProxy(7000, "x"),), Path("/s/tcp.sock"), None, "shop")
+    more = (Path("/s/tcp.sock"), Ways(Path("/s/plain"), Path("/s/tls")), NO_TRUST, None, "shop")
+    assert streams("127.0.0.1", (), *more) == ""
+    assert "listen [::1]:7000 " in streams("::1", (TcpProxy(7000, "x"),), *more)

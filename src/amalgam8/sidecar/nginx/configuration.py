@@ -15,7 +15,7 @@ import msgspec
 
 from amalgam8.model.caller import Caller
 from amalgam8.sidecar.nginx.formats import formats, written
-from amalgam8.sidecar.nginx.tcp import streams
+from amalgam8.sidecar.nginx.tcp import Ways, streams
 from amalgam8.sidecar.nginx.upstreams import HEADER_BYTES, authorities, defaults, hop, locations, quoted
 from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import NO_TRUST, Trust
@@ -52,12 +52,21 @@ class Places(msgspec.Struct, frozen=True):
         return self.sockets / "tcp.sock"
 
     @property
+    def ways(self) -> Ways:
+        """Where TCP connections go on that have an instance."""
+        return Ways(self.sockets / "tcp-plain.sock", self.sockets / "tcp-tls.sock")
+
+    @property
     def odd(self) -> Path:
         return self.sockets / "odd.sock"
 
     @property
+    def whole(self) -> Path:
+        return self.sockets / "whole.sock"
+
+    @property
     def all_sockets(self) -> tuple[Path, ...]:
-        return self.control, self.hop, self.odd, self.tcp
+        return self.control, self.hop, self.odd, self.whole, self.tcp, self.ways.plain, self.ways.tls
 
     @property
     def traced(self) -> Path:
@@ -96,7 +105,7 @@ worker_rlimit_nofile {resource.getrlimit(resource.RLIMIT_NOFILE)[1]};
 {_user()}pid {folder}/nginx.pid;
 error_log stderr warn;
 events {{ worker_connections {CONNECTIONS}; }}
-{streams(host, tcp_proxies, places.tcp, record, str(caller))}\
+{streams(host, tcp_proxies, places.tcp, places.ways, places.believed, record, str(caller))}\
 http {{
     lua_package_path "{lua_folder()}/?.lua;;";
     lua_shared_dict a8_documents 64m;
@@ -162,6 +171,10 @@ http {{
 {_main_server(f"unix:{places.odd}", places, record, "_odd")}
 {hop(str(places.hop))}
     server {{
+        listen unix:{places.whole};
+        location / {{ content_by_lua_block {{ require("a8.whole").handle() }} }}
+    }}
+    server {{
         listen unix:{places.control};
         client_max_body_size {DOCUMENT_BYTES};
         client_body_buffer_size 1m;
@@ -210,6 +223,18 @@ def _main_server(listen: str, places: Places, record: Path | None, ending: str) 
             content_by_lua_block {{ require("a8.odd").handle() }}
         }}
         location @a8_bad {{ return 400; }}
+        location @a8_close {{ return 444; }}
+        location @a8_whole {{
+            access_log off;  # recorded where it is decided
+            log_by_lua_block {{ }}
+            error_page 502 504 = @a8_close;
+            proxy_read_timeout 1h;
+            proxy_send_timeout 1h;
+            proxy_hide_header x-a8-target;  # and not the reasons of refusals, which come from ourselves
+            proxy_set_header Host $http_host;
+            proxy_set_header Connection "";
+            proxy_pass http://unix:{places.whole};
+        }}
         location = /.a8/variables {{  # set by Lua, and declared where no call comes by
             internal;
 {declared}            return 404;

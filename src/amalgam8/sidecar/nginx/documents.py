@@ -121,7 +121,7 @@ class Documents:
         """What becomes of TCP connections, where that has changed."""
         if not self._tcp_proxies:
             return
-        wanted = document(self._tcp_proxies, desired.routing)
+        wanted = document(self._tcp_proxies, desired.routing, self._trust)
         if wanted == self._told:
             return
         try:

@@ -15,6 +15,9 @@ from amalgam8.model.errors import InvalidSetting
 OLDEST = (1, 25, 1)
 """The first nginx that speaks HTTP/2 and HTTP/1.1 on one port without TLS."""
 
+OLDEST_WITH_TCP = (1, 25, 5)
+"""The first that hands a connection from one server to another."""
+
 ALLOWED = "allowed is the path of an nginx binary; without it, nginx is looked for in PATH and /usr/sbin"
 _MODULES_FOLDER = "/usr/lib/nginx/modules"
 
@@ -47,7 +50,7 @@ async def find_modules(binary: Path, tcp: bool = False) -> tuple[Path, ...]:
         InvalidSetting: one is missing, with the package that has it; or the binary is no nginx, or too old.
     """
     said = await _said(binary)
-    _check_version(binary, said)
+    _check_version(binary, said, OLDEST_WITH_TCP if tcp else OLDEST)
     found = re.search(r"--modules-path=(\S+)", said)
     folder = Path(found[1] if found else _MODULES_FOLDER)
     wanted = [(module, "proxy_adapter") for module in _LUA]
@@ -80,12 +83,12 @@ async def _said(binary: Path) -> str:
     return text
 
 
-def _check_version(binary: Path, said: str) -> None:
+def _check_version(binary: Path, said: str, oldest: tuple[int, ...]) -> None:
     found = re.search(r"^nginx version: \S+/(\d+)\.(\d+)\.(\d+)", said, re.MULTILINE)
-    if found and tuple(map(int, found.groups())) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
+    if found and tuple(map(int, found.groups())) < oldest:
+        needed = ".".join(map(str, oldest))
         raise InvalidSetting(
-            f"proxy_binary: {binary} is nginx {found[0].rpartition('/')[2]}; needed is {oldest}"
+            f"proxy_binary: {binary} is nginx {found[0].rpartition('/')[2]}; needed is {needed}"
         )
 
 

@@ -118,7 +118,10 @@ def _patterns(patterns: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
     """Name, kind, text, and for an expression what to look for first, if anything."""
     found: list[tuple[str, ...]] = []
     for name, pattern in patterns:
-        kind, text = test(pattern)
+        try:
+            kind, text = test(pattern)
+        except ValueError as error:
+            raise ValueError(f"the pattern for header {name} cannot be used: {error}") from None
         first = needle(pattern) if kind == "regex" else ""
         found.append((name, kind, text, first) if first else (name, kind, text))
     return found

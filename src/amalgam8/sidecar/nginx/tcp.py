@@ -2,7 +2,8 @@
 
 nginx takes connections and asks JavaScript for an instance. What JavaScript knows comes from the agent: a
 file, and its name on a socket; it counts for connections that come after it and leaves the others alone.
-Refuses https instances: whether a connection has TLS is nginx's fixed configuration.
+Whether the way to an instance has TLS is nginx's fixed configuration, so there are two servers, and a
+connection is handed to one of them as soon as its instance is known; no byte takes a longer way for it.
 """
 
 import asyncio
@@ -15,10 +16,11 @@ import msgspec
 
 from amalgam8.model.errors import Unreachable
 from amalgam8.routing.connect import Connection
-from amalgam8.routing.resolve import Peer, Routing
+from amalgam8.routing.resolve import Peer, Routing, Target
 from amalgam8.sidecar.figures import Figure, exposition
-from amalgam8.sidecar.nginx.upstreams import quoted
+from amalgam8.sidecar.nginx.upstreams import authorities, quoted
 from amalgam8.sidecar.tcp import TcpProxy, connection
+from amalgam8.sidecar.trust import Trust
 
 IDLE = "24h"
 """A connection on which no byte has moved for so long is closed."""
@@ -32,7 +34,7 @@ FIGURES = {
     "a8_proxy_tcp_sent_bytes_total": "Bytes that apps got over TCP.",
 }
 
-_VARIABLES = ("to", "dst", "rule", "reply")
+_VARIABLES = ("to", "name", "dst", "rule", "way", "call", "reply")
 _RECORD = (
     '{"status":"$status","start_time":"$time_iso8601","request_time":$a8_tcp_ms,"src":"$a8_tcp_src",',
     '"dst":"$a8_tcp_dst","module":"NGINX","protocol":"TCP","upstream_host":"$upstream_addr",',
@@ -44,35 +46,58 @@ class Untold(Exception):
     """nginx cannot take what is to become of TCP connections; the text is its own."""
 
 
+class Ways(msgspec.Struct, frozen=True):
+    """Sockets of the servers that lead connections on: without TLS, and with it."""
+
+    plain: Path
+    tls: Path
+
+
 def js_folder() -> Path:
     """Where the JavaScript of this package is."""
     return Path(str(resources.files("amalgam8.sidecar.nginx") / "js"))
 
 
-def streams(host: str, proxies: Iterable[TcpProxy], socket: Path, record: Path | None, source: str) -> str:
+def streams(
+    host: str,
+    proxies: Iterable[TcpProxy],
+    socket: Path,
+    ways: Ways,
+    believed: Trust,
+    record: Path | None,
+    source: str,
+) -> str:
     """The stream block of nginx.conf; empty without TCP proxies. ``source`` is the caller as name:tag,tag."""
     proxies = tuple(proxies)
     if not proxies:
         return ""
     variables = "".join(f"    js_var $a8_tcp_{name};\n" for name in _VARIABLES)
     servers = "".join(_server(host, proxy, record) for proxy in proxies)
+    secure = (
+        "        proxy_ssl on;\n        proxy_ssl_server_name on;\n        proxy_ssl_name $a8_tcp_name;\n"
+    )
     return f"""\
 stream {{
     js_path {quoted(str(js_folder()))};
     js_import a8 from tcp.js;
     js_shared_dict_zone zone=a8_tcp:16m;
     js_shared_dict_zone zone=a8_tcp_state:2m type=number timeout=1h evict;
+    js_shared_dict_zone zone=a8_tcp_open:2m type=number;
+    js_shared_dict_zone zone=a8_tcp_handed:1m timeout=10s evict;
     js_shared_dict_zone zone=a8_tcp_counts:128k type=number;
 {variables}    js_set $a8_tcp_noted a8.note;
+    map $a8_tcp_way $a8_tcp_socket {{ tls unix:{ways.tls}; default unix:{ways.plain}; }}
 {_formats(source)}    proxy_connect_timeout 1s;
     proxy_timeout {IDLE};
     proxy_half_close on;
     proxy_socket_keepalive on;
     tcp_nodelay on;
-{servers}    server {{
+{authorities(believed, ("proxy",))}{servers}{_way(ways.plain, record, "")}{_way(ways.tls, record, secure)}\
+    server {{
         listen unix:{socket};
         preread_timeout 5s;
         js_preread a8.take;
+        js_periodic a8.begin interval=1s worker_affinity=all;
         return $a8_tcp_reply;
     }}
 }}
@@ -97,27 +122,40 @@ def _formats(source: str) -> str:
 
 def _server(host: str, proxy: TcpProxy, record: Path | None) -> str:
     listen = f"[{host}]:{proxy.port}" if ":" in host else f"{host}:{proxy.port}"
-    # Without records the connection's end is still noted, in a record that is never written.
-    written = "".join(
-        f"        access_log {quoted(str(record or '/dev/null'))} a8_tcp_{name} buffer=64k flush=1s"
-        f" if=$a8_tcp_{name};\n"
-        for name in ("plain", "ruled")
-    )
     return f"""\
     server {{
         listen {listen} so_keepalive=on backlog=4096;
         js_access a8.admit;
-        proxy_pass $a8_tcp_to;
-{written}    }}
+        pass $a8_tcp_socket;
+{_written(record)}    }}
 """
 
 
-def document(proxies: Iterable[TcpProxy], routing: Routing) -> bytes:
+def _way(socket: Path, record: Path | None, lines: str) -> str:
+    return f"""\
+    server {{
+        listen unix:{socket};
+        js_access a8.adopt;
+{lines}        proxy_pass $a8_tcp_to;
+{_written(record)}    }}
+"""
+
+
+def _written(record: Path | None) -> str:
+    # Without records the connection's end is still noted, in a record that is never written.
+    return "".join(
+        f"        access_log {quoted(str(record or '/dev/null'))} a8_tcp_{name} buffer=64k flush=1s"
+        f" if=$a8_tcp_{name};\n"
+        for name in ("plain", "ruled")
+    )
+
+
+def document(proxies: Iterable[TcpProxy], routing: Routing, believed: Trust) -> bytes:
     """What becomes of connections to each port, as JSON; equal input gives equal bytes."""
-    return msgspec.json.encode({str(proxy.port): _port(proxy, routing) for proxy in proxies})
+    return msgspec.json.encode({str(proxy.port): _port(proxy, routing, believed) for proxy in proxies})
 
 
-def _port(proxy: TcpProxy, routing: Routing) -> dict[str, Any]:
+def _port(proxy: TcpProxy, routing: Routing, believed: Trust) -> dict[str, Any]:
     found = connection(proxy, routing) or Connection()
     slices = [piece for piece in found.slices if piece.weight]
     peers = routing[proxy.service].peers if slices else {}
@@ -129,27 +167,43 @@ def _port(proxy: TcpProxy, routing: Routing) -> dict[str, Any]:
         "total": sum(piece.weight for piece in slices),
         "slices": [{"target": order[piece.target.name], "weight": piece.weight} for piece in slices],
         "targets": [
-            {
-                "name": name,
-                "peers": [_peer(target.service, peer) for peer in peers.get(target, ()) if usable(peer)],
-            }
-            for name, target in names
+            _target(target, [peer for peer in peers.get(target, ()) if _usable(peer, believed)])
+            for _, target in names
         ],
     }
 
 
-def usable(peer: Peer) -> bool:
-    """Whether connections can be led to an instance."""
-    return not peer.address.tls and (peer.address.is_ip or bool(peer.places))
+def _usable(peer: Peer, believed: Trust) -> bool:
+    return (peer.address.is_ip or bool(peer.places)) and (believed.usable or not peer.address.tls)
+
+
+def _target(target: Target, peers: Iterable[Peer]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": target.name,
+        "peers": [_peer(target.service, peer) for peer in peers],
+    }
+    if target.policy.lb_type:
+        found["lb"] = target.policy.lb_type
+    if resilience := target.policy.resilience:
+        limits = {
+            "most": resilience.max_connections,
+            "window": (resilience.sleep_window or 0) * 1000,
+            "interval": (resilience.detection_interval or 0) * 1000,
+        }
+        found |= {name: value for name, value in limits.items() if value}
+    return found
 
 
 def _peer(service: str, peer: Peer) -> dict[str, Any]:
     place = peer.address
     hosts = peer.places or (place.host,)
-    return {
+    found: dict[str, Any] = {
         "dst": f"{service}:{','.join(peer.tags)}",
         "addresses": [f"[{host}]:{place.port}" if ":" in host else f"{host}:{place.port}" for host in hosts],
     }
+    if place.tls:
+        found["name"] = place.host
+    return found
 
 
 async def tell(socket: Path, file: Path, told: bytes) -> None:

@@ -1,11 +1,15 @@
 """What nginx.conf says of the ways to instances: plain, TLS, gRPC, copies, and the hop of faults.
 
 nginx knows these only as configuration, so each has a location of its own, and Lua chooses among them.
+nginx repeats a call by itself after some answers of 5xx, not all, and passes the last answer on. Where a rule
+asks for retries, every 5xx is held back instead and Lua goes on to another attempt; the last one is made
+where answers pass.
 An https instance is verified for the host that it registered. nginx compares that with the names in the
 certificate and, where it has none, with its common name; addresses in certificates it does not read.
 """
 
 import itertools
+from collections.abc import Iterable
 
 from amalgam8.sidecar.trust import Trust
 
@@ -72,9 +76,10 @@ def defaults() -> str:
 
 
 def locations() -> str:
-    """One for each kind of call beyond the plain one, and one for copies."""
+    """One for each kind of call beyond the plain one, those of further attempts, and one for copies."""
     kinds = itertools.product(("", "_retry"), ("", "_tls"), ("", *COPIES))
-    return "".join([*(_named(*kind) for kind in kinds), *(_grpc(tls) for tls in ("", "_tls")), _COPY])
+    further = (kind(tls) for kind in (_again, _masked, _last, _grpc) for tls in ("", "_tls"))
+    return "".join([*(_named(*kind) for kind in kinds), *further, _COPY])
 
 
 def hop(socket: str) -> str:
@@ -100,6 +105,8 @@ def hop(socket: str) -> str:
         location / {{
             set $a8_to "";
             set $a8_name "";
+            set $a8_way "";
+            header_filter_by_lua_block {{ require("a8.hop").mask() }}
             rewrite_by_lua_block {{ require("a8.hop").handle() }}
             proxy_pass $a8_to$request_uri;
         }}
@@ -109,18 +116,41 @@ def hop(socket: str) -> str:
 
 
 def _named(kind: str, tls: str, copy: str) -> str:
-    retry = (
-        "            proxy_next_upstream error timeout http_500 http_502 http_503 http_504;\n"
-        "            proxy_request_buffering on;\n"
-        f"            client_body_buffer_size {BODY_KEPT};\n"
-        if kind
-        else ""
-    )
     numbers = range(1, COPIES[copy] + 1) if copy else ()
     mirrors = "".join(f"            mirror /.a8/copy/{i};\n" for i in numbers)
-    return _location(
-        f"{kind}{tls}{copy}", retry + mirrors, f"proxy_pass http{'s' if tls else ''}://a8$a8_path;"
-    )
+    return _location(f"{kind}{tls}{copy}", (_holding_back(tls) if kind else "") + mirrors, _plain(tls))
+
+
+_REPEATING = """proxy_next_upstream error timeout http_500 http_502 http_503 http_504;
+            proxy_request_buffering on;"""
+
+
+def _holding_back(tls: str) -> str:
+    """A 5xx, or a failure of the way, leads to the next attempt; nginx repeats by itself what it can."""
+    return f"""\
+            {_REPEATING}
+            client_body_buffer_size {BODY_KEPT};
+            proxy_intercept_errors on;
+            recursive_error_pages on;
+            error_page {" ".join(map(str, range(500, 600)))} = @a8_again{tls};
+"""
+
+
+def _again(tls: str) -> str:
+    further = f'            rewrite_by_lua_block {{ return require("a8.attempt").further("{tls}") }}\n'
+    return _location(f"_again{tls}", _holding_back(tls) + further, _plain(tls))
+
+
+def _last(tls: str) -> str:
+    return _location(f"_last{tls}", "            proxy_request_buffering on;\n", _plain(tls))
+
+
+def _masked(tls: str) -> str:
+    return _location(f"_masked{tls}", f"            {_REPEATING}\n", _plain(tls))
+
+
+def _plain(tls: str) -> str:
+    return f"proxy_pass http{'s' if tls else ''}://a8$a8_path;"
 
 
 def _grpc(tls: str) -> str:
@@ -153,7 +183,7 @@ _COPY = """\
 """
 
 
-def authorities(believed: Trust) -> str:
+def authorities(believed: Trust, modules: Iterable[str] = ("proxy", "grpc")) -> str:
     """Who may vouch for https instances, said once for all servers, so that it is in memory once."""
     if not (believed.verify and believed.authorities):
         return ""
@@ -161,7 +191,7 @@ def authorities(believed: Trust) -> str:
         f"    {module}_ssl_verify on;\n"
         f"    {module}_ssl_verify_depth {DEPTH};\n"
         f"    {module}_ssl_trusted_certificate {quoted(believed.authorities)};\n"
-        for module in ("proxy", "grpc")
+        for module in modules
     )
 
 

@@ -10,6 +10,7 @@ local pick = require "a8.pick"
 local refuse = require "a8.refuse"
 
 local CONNECT, HEADERS, IDLE = 1, 15, 3600
+local TURNS = 7
 local POOL_IDLE = 4  -- below the 5 s after which common servers close, so that we close first
 
 local M = { hop = "" }
@@ -41,33 +42,33 @@ local function give_up(call, failure)
     return ngx.exit(ngx.ERROR)
 end
 
-local function take_hop(call, peer, held, status)
+local function take_hop(call, peer, held, status, masked)
     local scheme = peer.tls and "https://" or "http://"
-    ngx.var.a8_hop = ("%g %d %s%s %s"):format(held, status or 0, scheme, peer.place, peer.name)
+    local way = masked and "masked" or "plain"
+    ngx.var.a8_hop = ("%g %d %s%s %s %s"):format(held, status or 0, scheme, peer.place, peer.name, way)
     call.hopped = true
 end
 
--- Choose anew after a failure; nil: the call has ended.
-local function again(call, now)
-    local _, status = balancer.get_last_failure()
-    local failure = failure_of(call.attempt - 1, status)
+-- The instance that takes the call after a failure of ``call.peer``, with the faults of its attempt; nil: no
+-- further attempt is allowed, or ``kept`` are all that is left. The second result: the request has changed.
+local function next_peer(call, failure, now, kept)
     if failure == "connect" then
         if not call.hopped and doors.refused(call, call.peer, now) then
-            return call.peer
+            return call.peer, false
         end
         eject.leave_out(call.peer.place)
-    elseif not call.on_5xx or (call.deadline and call.deadline <= now) then
-        return give_up(call, failure)
+    elseif not call.on_5xx or failure == "timeout" or (call.deadline and call.deadline <= now) then
+        return nil
     end
-    if call.retries_left <= 0 then
-        return give_up(call, failure)
+    if call.retries_left <= kept then
+        return nil
     end
     call.retries_left = call.retries_left - 1
     call.tried = call.tried or {}
     call.tried[call.peer] = true
     local peer = pick.peer(call.target, now, call.tried)
     if not peer then
-        return give_up(call, failure)
+        return nil
     end
     if call.target.resilience and failure ~= "connect" then
         eject.count(call.target, call.peer, true)
@@ -78,9 +79,9 @@ local function again(call, now)
     if call.acts then
         held, abort = fault.throw(call.acts)
     end
-    local changed = call.hopped
-    if held > 0 or abort then
-        take_hop(call, peer, held, abort)
+    local changed, masked = call.hopped, call.masked and call.retries_left > 0
+    if held > 0 or abort or masked then
+        take_hop(call, peer, held, abort, masked)
         changed = true
     elseif call.hopped then
         ngx.var.a8_hop, call.hopped = "", false
@@ -88,6 +89,17 @@ local function again(call, now)
     if peer.host or peer.tls or call.host then
         M.name(call, peer)
         changed = true
+    end
+    return peer, changed
+end
+
+-- Choose anew after a failure that nginx goes on from by itself; nil: it does not.
+local function again(call, now)
+    local _, status = balancer.get_last_failure()
+    local failure = failure_of(call.attempt - 1, status)
+    local peer, changed = next_peer(call, failure, now, call.kept or 0)
+    if not peer then
+        return give_up(call, failure)
     end
     if changed then
         balancer.recreate_request()
@@ -116,9 +128,10 @@ function M.balance()
     local call = context.get()
     local attempt = call.attempt + 1
     call.attempt = attempt
-    local peer = call.peer
-    if attempt > 1 then
-        peer = again(call, ngx.now())
+    local peer, first = call.peer, attempt == 1
+    if not first then
+        first, call.chosen = call.chosen, nil
+        peer = first and peer or again(call, ngx.now())
         if not peer then
             return
         end
@@ -136,7 +149,8 @@ function M.balance()
         timeouts(call, ngx.now())
     end
     local address, more = doors.address(call, peer, ngx.now())
-    local tries = (attempt == 1 and call.retries_left or 0) + (more and 1 or 0)
+    more = more and not call.masked  -- nginx would take a 5xx, too, for a reason to try the next address
+    local tries = (first and call.retries_left - (call.kept or 0) or 0) + (more and 1 or 0)
     if tries > 0 then
         balancer.set_more_tries(tries)
     end
@@ -152,12 +166,38 @@ function M.balance()
     balancer.enable_keepalive(POOL_IDLE, call.target.calls_per_connection)
 end
 
+-- How the newest attempt failed; nil: there was none.
 local function failure_at_last()
     local attempts = 0
     for _ in (ngx.var.upstream_status or ""):gmatch("[^,:%s]+") do
         attempts = attempts + 1
     end
     return attempts > 0 and failure_of(attempts, ngx.status) or nil
+end
+
+-- The handler of the way on after a 5xx or a failure, where a rule asks for retries: chooses the instance of
+-- the next attempt, which is made here if others may follow, and else where its answer passes. nginx leads a
+-- call to so many places only; past TURNS all attempts but the last go through the hop, which masks what
+-- nginx would not repeat by itself. ``tls`` is the ending of the places' names.
+function M.further(tls)
+    local call, now = context.get(), ngx.now()
+    local failure = call.failure or failure_at_last()
+    call.failure = nil
+    if not failure then
+        return refuse.failed(500)
+    end
+    call.turns = (call.turns or 0) + 1
+    call.masked = call.turns == TURNS
+    if not next_peer(call, failure, now, 0) then
+        call.failure = call.deadline and call.deadline <= now and "timeout" or failure
+        return M.failed()
+    end
+    call.chosen = true
+    if call.retries_left > 0 and not call.masked then
+        return nil
+    end
+    call.kept = nil
+    return ngx.exec((call.retries_left > 0 and "@a8_masked" or "@a8_last") .. tls)
 end
 
 -- The handler of nginx's own 500, 502, 503 and 504: the way to the instance failed.

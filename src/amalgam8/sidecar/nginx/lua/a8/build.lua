@@ -101,6 +101,7 @@ local function route_of(document, targets)
         if slice.weight > 0 then
             route.total = route.total + slice.weight
             slice.upto = route.total
+            route.repeats = route.repeats or (slice.retries or 0) > 0
             route.slices[#route.slices + 1] = slice
         end
     end
@@ -213,6 +214,13 @@ function M.service(document)
             entries[i] = entry
         end
         service[kind] = entries[1] and entries or NONE
+    end
+    -- Whether rules may ask for a body more than once.
+    service.repeats = service.mirrors[1] ~= nil
+    for _, kind in ipairs({ service.routes, service.outers }) do
+        for _, route in ipairs(kind) do
+            service.repeats = service.repeats or route.repeats
+        end
     end
     service.acts = (service.traces[1] or service.faults[1] or service.mirrors[1] or service.headers[1]) ~= nil
     for _, entry in ipairs(service.access) do

@@ -31,6 +31,22 @@ local function pass(from, to)
     end
 end
 
+-- Send a call to our own server, for ``target``, whatever that is; ``rest`` is what is known of what follows
+-- the header that names it, and begins with the end of that line.
+function M.once_more(app, method, target, version, rest)
+    local server = ngx.socket.tcp()
+    app:settimeouts(LONGEST, LONGEST, LONGEST)
+    server:settimeouts(1000, LONGEST, LONGEST)
+    if not server:connect(M.socket) then
+        return ngx.exit(444)
+    end
+    server:send({ method, " / ", version, "\r\nx-a8-target: ", target, rest })
+    local sending = ngx.thread.spawn(pass, app, server)
+    pass(server, app)
+    ngx.thread.kill(sending)
+    return ngx.exit(444)
+end
+
 -- The handler of the page for 400.
 function M.handle()
     local method, target, version = ngx.var.request:match("^(%u+) (/[!-~\128-\255]*) (HTTP/1%.[01])$")
@@ -38,17 +54,10 @@ function M.handle()
         return ngx.exec("@a8_bad")
     end
     local app = ngx.req.socket(true)
-    local server = ngx.socket.tcp()
-    app:settimeouts(LONGEST, LONGEST, LONGEST)
-    server:settimeouts(1000, LONGEST, LONGEST)
-    if not app or not server:connect(M.socket) then
+    if not app then
         return ngx.exit(444)
     end
-    server:send({ method, " / ", version, "\r\nx-a8-target: ", target, "\r\n" })
-    local sending = ngx.thread.spawn(pass, app, server)
-    pass(server, app)
-    ngx.thread.kill(sending)
-    return ngx.exit(444)
+    return M.once_more(app, method, target, version, "\r\n")
 end
 
 return M

@@ -16,6 +16,7 @@ local pick = require "a8.pick"
 local record = require "a8.record"
 local refuse = require "a8.refuse"
 local slots = require "a8.slots"
+local whole = require "a8.whole"
 
 local first, holds, get = match.first, match.holds, headers.get
 local sub = string.sub
@@ -25,7 +26,6 @@ local BODY_KEPT = 262144
 local BODY_COPIED = 1048576
 local FEW_COPIES = 4
 local IDEMPOTENT = { GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true, TRACE = true }
-local SENDS = { PUT = true, POST = true, PATCH = true }
 local started = ngx.now()
 
 local M = {}
@@ -89,11 +89,8 @@ local function is_short(most)
     local length = get("content-length")
     if length then
         return (tonumber(length) or 0) <= most
-    elseif get("transfer-encoding") then
-        return false
     end
-    -- HTTP/2 may send a body without saying so.
-    return ngx.req.http_version() < 2 or not SENDS[ngx.req.get_method()]
+    return not whole.is_open(get)
 end
 
 -- A copy needs the whole body before the call itself goes on: streams would wait, long bodies pile up.
@@ -145,7 +142,7 @@ local function refusal_by_name(kind, name)
     return nil, { reason = kind, name = name, key = name, rule = "" }
 end
 
--- What becomes of the request: a call, or nil and a refusal.
+-- What becomes of the request: a call, or nil and a refusal. Neither: its body has to be looked at first.
 local function decide(target, now)
     local tables = apply.tables
     if not tables then
@@ -154,6 +151,9 @@ local function decide(target, now)
     local service, path, outer = address.find(tables, target, get, now)
     if not service then
         return refusal_by_name("unknown", path)
+    end
+    if service.repeats and whole.wanted(get) and (service.mirrors[1] or IDEMPOTENT[ngx.req.get_method()]) then
+        return nil
     end
     local route = outer or first(service.routes, get, now)
     if service.access[1] then
@@ -230,8 +230,8 @@ local function place_of(call)
     local name = "@a8"
     if call.grpc then
         name = name .. "_grpc"
-    elseif call.on_5xx then
-        name = name .. "_retry"
+    elseif call.on_5xx and call.retries_left > 0 then
+        name, call.kept = name .. "_retry", 1  -- for where its answer passes, whatever it is
     end
     if call.target.tls then
         name = name .. "_tls"
@@ -265,6 +265,9 @@ function M.handle()
     var.a8_number = ids.next()
     local call, refused = decide(odd.target() or var.request_uri, now)
     if not call then
+        if not refused then
+            return ngx.exec("@a8_whole")
+        end
         context.set(refused)
         return refuse.answer(refused)
     end
