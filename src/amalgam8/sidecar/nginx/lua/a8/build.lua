@@ -84,6 +84,7 @@ local function target_of(document)
     for i, each in ipairs(document.peers or {}) do
         target.peers[i] = peer_of(each, target)
         target.tls = target.tls or target.peers[i].tls
+        target.named = target.named or target.peers[i].host ~= nil
     end
     return target
 end
