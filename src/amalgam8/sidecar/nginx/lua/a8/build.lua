@@ -252,6 +252,7 @@ function M.service(document)
             end
             entries[i] = entry
         end
+        match.gather(entries)
         service[kind] = entries[1] and entries or NONE
     end
     service.acts = (service.traces[1] or service.faults[1] or service.mirrors[1] or service.headers[1]) ~= nil
