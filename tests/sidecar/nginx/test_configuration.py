@@ -27,12 +27,6 @@ def test_names_are_never_taken_for_variables() -> None:
     assert found.count("sh$op") == 2
 
 
-def test_ids_of_calls_begin_with_the_runs_digits() -> None:
-    found = text()
-    assert '"" 01234567-89ab-4cde-af01-$a8_number;' in found
-    assert '"" 00-0123456789abcdef0123$a8_number-0123$a8_number-01;' in found
-
-
 def test_records_are_written_where_asked_or_not_at_all() -> None:
     assert text().count("access_log /") == text().count("access_log /state/traced.log ")
     server = text(record=Path("/log/a")).partition("listen [::1]")[2].partition("listen")[0]

@@ -45,6 +45,40 @@ async def test_headers_choose_the_version(mesh: Mesh) -> None:
         assert (await mesh.ask("/reviews/x", ("cookie", "a=b"), ("cookie", "user=jason"))).call.name == "one"
 
 
+async def test_many_rules_on_one_header_are_each_found(mesh: Mesh) -> None:
+    """They stand behind one look at it, which leaves none of them out and nothing that comes after."""
+    users = [f"^(.*?;)?(user={name})(;.*)?$" for name in ("ann", "anton", "anna")]
+    conditions = [
+        *(when(cookie=user) for user in users),
+        when(cookie="^theme=dark$"),
+        when(cookie=""),
+        when(x_user="^begins"),
+        when(x_user="has"),
+        Condition((("cookie", "a"), ("x-user", "b"))),
+        when(cookie="^never$"),
+        when(cookie="^neither$"),
+    ]
+    asked: list[tuple[str, str]] = [
+        *(("cookie", f"a=b;user={name}") for name in ("ann", "anton", "anna")),
+        ("cookie", "theme=dark"),
+        ("cookie", "anything"),
+        ("x-user", "begins"),
+        ("x-user", "it has"),
+    ]
+    async with backends(*(str(number) for number in range(len(conditions) + 1))) as found:
+        targets = [Target("reviews", (f"v{number}",)) for number in range(len(found))]
+        every = [*conditions, Condition()]
+        routes = tuple(Route((Slice(to),), each) for to, each in zip(targets, every, strict=True))
+        peers: dict[Target, tuple[Peer, ...]] = {
+            to: (backend.peer(*to.tags),) for to, backend in zip(targets, found, strict=True)
+        }
+        await mesh.follow(ServiceRouting("reviews", routes, peers=peers))
+        for number, header in enumerate(asked):
+            assert (await mesh.ask("/reviews/x", header)).call.name == str(number)
+        assert (await mesh.ask("/reviews/x")).call.name == str(len(conditions))
+        assert (await mesh.ask("/reviews/x", ("x-user", "nobody"))).call.name == str(len(conditions))
+
+
 async def test_repeated_headers_are_one(mesh: Mesh) -> None:
     async with backends("one", "two") as (one, two):
         await mesh.follow(two_versions(one, two, when(x_user="^a,b$")))

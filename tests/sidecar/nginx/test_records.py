@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from amalgam8.model.caller import caller
-from amalgam8.routing.plan import AccessEntry, FaultEntry, PlanAbort, PlanTrace, TraceEntry
+from amalgam8.routing.plan import AccessEntry, FaultEntry, PlanAbort, PlanDelay, PlanTrace, TraceEntry
+from amalgam8.routing.resolve import Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.nginx.records import KEPT
 from tests.conftest import eventually
-from tests.sidecar.nginx.support import Backend, Mesh, backends, running, simple
+from tests.sidecar.nginx.support import Backend, Client, Mesh, backends, running, simple
 
 TRACED = TraceEntry(rule="t", traces=(PlanTrace("recipe", "7"),))
 
@@ -93,6 +94,39 @@ async def _never(mesh: Mesh, one: Backend, path: str) -> None:
     one.gate = asyncio.Event()
     await mesh.ask(path)
     one.gate.set()
+
+
+async def test_a_refused_call_has_one_record_however_many_rules_acted(tmp_path: Path) -> None:
+    route = Route((Slice(Target("empty")),), rule="r")
+    faults = (FaultEntry(rule="f", delays=(PlanDelay(0.001),)),)
+    service = ServiceRouting("empty", (route,), faults=faults, peers={Target("empty"): ()})
+    async with running(tmp_path, access_log=tmp_path / "a.log") as mesh:
+        await mesh.follow(service)
+        await mesh.ask("/empty/x")
+        await mesh.ask("/nobody/x")
+        refused, _ = await records(tmp_path / "a.log", 2)
+        assert (refused["rules"], refused["attempts"], refused["fault"]) == (["r", "f"], 0, True)
+
+
+async def test_what_is_no_call_has_a_record_too(tmp_path: Path) -> None:
+    async with running(tmp_path, access_log=tmp_path / "a.log") as mesh, Client(mesh.port) as client:
+        client.writer.write(b"GET /x HTTP/1.1\r\nhost: a\r\nhost: b\r\nx-request-id: mine\r\n\r\n")
+        assert (await client.head()).status == 400
+        (record,) = await records(tmp_path / "a.log", 1)
+        assert (record["status"], record["attempts"], record["fault"]) == ("400", 0, False)
+        assert (record["response_flags"], record["rules"]) == ("-", [])
+        assert "T" in record["start_time"]
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.15, 1.05])
+async def test_times_are_in_milliseconds_however_long(tmp_path: Path, seconds: float) -> None:
+    held = (FaultEntry(rule="f", delays=(PlanDelay(seconds),)),)
+    async with running(tmp_path, access_log=tmp_path / "a.log") as mesh, backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer(), faults=held))
+        await mesh.ask("/reviews/x")
+        (record,) = await records(tmp_path / "a.log", 1)
+        assert seconds * 900 <= record["request_time"] <= seconds * 1000 + 5000
+        assert isinstance(record["request_time"], int)
 
 
 async def test_the_file_is_put_aside_when_it_has_grown_and_nothing_is_lost(tmp_path: Path) -> None:

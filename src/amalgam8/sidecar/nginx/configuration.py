@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from amalgam8.model.caller import Caller
-from amalgam8.sidecar.nginx.formats import formats, written
+from amalgam8.sidecar.nginx.formats import DEFAULTS, formats, written
 from amalgam8.sidecar.nginx.tcp import Ways, streams
 from amalgam8.sidecar.nginx.upstreams import HEADER_BYTES, authorities, defaults, hop, locations, quoted
 from amalgam8.sidecar.tcp import TcpProxy
@@ -118,7 +118,10 @@ http {{
     init_by_lua_block {{
         require "resty.core"
         require("ngx.re").opt("jit_stack_size", 1048576)
+        -- Else the way of a call is given up as too long to be compiled.
+        require("jit.opt").start("maxirconst=4000")
         local apply, attempt, odd = require "a8.apply", require "a8.attempt", require "a8.odd"
+        require("a8.ids").run = "{run}"
         apply.own = {quoted(caller.service)}
         attempt.hop = "unix:{places.hop}"
         odd.socket = "unix:{places.odd}"
@@ -149,14 +152,9 @@ http {{
     merge_slashes off;
     uninitialized_variable_warn off;
     geo $a8_src {{ default {quoted(str(caller))}; }}  # as it is: nothing in it is a variable
-{authorities(places.believed)}{formats()}    map "$a8_rule$a8_more" $a8_plain {{ "" 1; default ""; }}
+{authorities(places.believed)}{formats()}\
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
-    map $http_x_request_id $a8_request_id {{ "" {_uuid(run)}$a8_number; default $http_x_request_id; }}
-    map $http_traceparent $a8_traceparent {{
-        "" 00-{run}$a8_number-{run[:4]}$a8_number-01;
-        default $http_traceparent;
-    }}
     upstream a8 {{
         server 0.0.0.1;
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
@@ -195,25 +193,38 @@ http {{
 
 
 _VARIABLES = (
-    *("path", "number", "dst", "rule", "more", "traced", "fired", "flags", "tries", "asked"),
-    *("copies", "hop", "sni"),
+    "path",
+    "host",
+    "id",
+    "parent",
+    "dst",
+    "rule",
+    "more",
+    "traced",
+    "asked",
+    "copies",
+    "hop",
+    "sni",
 )
 
 
 def _main_server(listen: str, places: Places, record: Path | None, ending: str) -> str:
     declared = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
+    recorded = "".join(f"            set $a8_{name} {value};\n" for name, value in DEFAULTS.items())
     return f"""\
     server {{
         listen {listen};
         http2 on;
-{written(record, places.traced, ending)}        set $a8_start $time_iso8601;
-        error_page 400 = /.a8/odd;
+{written(record, places.traced, ending)}        error_page 400 = /.a8/odd;
         error_page 500 502 503 504 = @a8_failed;
         log_by_lua_block {{ require("a8.log").handle() }}
 {defaults()}\
         location / {{
-            set $a8_host $http_host;
-            rewrite_by_lua_block {{ require("a8.route").handle() }}
+{recorded}            rewrite_by_lua_block {{ require("a8.route").handle() }}
+            proxy_set_header Host $http_host;
+            proxy_set_header Connection "";
+            proxy_set_header x-request-id $a8_id;
+            proxy_set_header traceparent $a8_parent;
             proxy_pass http://a8$a8_path;
         }}
         location = /.a8/odd {{
@@ -243,11 +254,6 @@ def _main_server(listen: str, places: Places, record: Path | None, ending: str) 
             content_by_lua_block {{ require("a8.attempt").failed() }}
         }}
 {locations()}    }}"""
-
-
-def _uuid(run: str) -> str:
-    """How a request id of this run begins: a UUID of version 4 but for its last 12 digits."""
-    return f"{run[:8]}-{run[8:12]}-4{run[12:15]}-a{run[15:18]}-"
 
 
 def _user() -> str:

@@ -8,26 +8,34 @@ was. Only what a format cannot say, several rules or a trace, is put together in
 import itertools
 from pathlib import Path
 
-_MAPS = r"""
-    map $a8_tries $a8_attempts { "" $a8_once; default $a8_tries; }
-    map $upstream_addr $a8_once { "" 0; default 1; }
-    map $upstream_header_time $a8_took {
+QUICK = 100
+"""Calls up to so many milliseconds have their times looked up as words, which is cheaper than a pattern."""
+
+DEFAULTS = {"start": "$time_iso8601", "plain": "1", "attempts": "1", "flags": '"-"', "fault": "false"}
+"""What a record says of a call of which Lua says nothing: one attempt, no rule and nothing odd."""
+
+
+def _milliseconds() -> str:
+    """nginx knows seconds with three digits. Of several attempts, the last one's time counts."""
+    quick = "".join(f" 0.{time:03} {time};" for time in range(QUICK))
+    return rf"""
+    map $upstream_header_time $a8_took {{
+       {quick}
         "~(?:^|[ ,:])0\.0*(?<a8_took_part>\d+)$" $a8_took_part;
         "~(?<a8_took_s>\d+)\.(?<a8_took_p>\d+)$" $a8_took_s$a8_took_p;
         default "-";
-    }
-    map $request_time $a8_ms {
+    }}
+    map $request_time $a8_ms {{
+       {quick}
         "~^0\.0*(?<a8_part>\d+)$" $a8_part;
         "~^(?<a8_s>\d+)\.(?<a8_p>\d+)$" $a8_s$a8_p;
-    }
-    map $a8_flags $a8_response_flags { "" "-"; default $a8_flags; }
-    map $a8_fired $a8_fault { "" false; default $a8_fired; }
+    }}
 """
-"""What the members of a record are made of."""
+
 
 _TIMES = (
     '"status":"$status","start_time":"$a8_start","request_time":$a8_ms,"upstream_response_time":"$a8_took",',
-    '"src":"$a8_src","dst":"$a8_dst","attempts":$a8_attempts,"response_flags":"$a8_response_flags",',
+    '"src":"$a8_src","dst":"$a8_dst","attempts":$a8_attempts,"response_flags":"$a8_flags",',
     '"module":"NGINX","method":"$request_method","protocol":"$server_protocol","fault":$a8_fault,',
     '"upstream_host":"$upstream_addr","bytes_received":$request_length,"bytes_sent":$body_bytes_sent,',
 )
@@ -35,7 +43,7 @@ _TIMES = (
 
 _WORDS = (
     '"path":"$asked","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
-    '"request_id":"$a8_request_id","auth":"$http_host",',
+    '"request_id":"$a8_id","auth":"$http_host",',
     '"message":"$request_method $asked $status",',
 )
 
@@ -52,7 +60,7 @@ def formats() -> str:
         ("a8_ruled", "json", ("{", *_TIMES, *_WORDS, *ruled)),
         ("a8_more", "none", ("{", *_TIMES, "$a8_more}")),
     )
-    found = _MAPS
+    found = _milliseconds()
     for (name, escape, pieces), (ending, asked) in itertools.product(formats, _ASKED.items()):
         quoted = " ".join(f"'{piece}'" for piece in pieces).replace("$asked", asked)
         found += f"    log_format {name}{ending} escape={escape} {quoted};\n"

@@ -55,8 +55,8 @@ def defaults() -> str:
         proxy_set_header Host $a8_host;
         proxy_set_header Connection $a8_connection;
         proxy_set_header Upgrade $a8_upgrade;
-        proxy_set_header x-request-id $a8_request_id;
-        proxy_set_header traceparent $a8_traceparent;
+        proxy_set_header x-request-id $a8_id;
+        proxy_set_header traceparent $a8_parent;
         proxy_set_header x-a8-hop $a8_hop;
 {_tls("proxy", "$a8_sni")}\
         grpc_connect_timeout 1s;
@@ -65,8 +65,8 @@ def defaults() -> str:
         grpc_buffer_size {HEADER_BYTES};
         grpc_next_upstream error timeout;
         grpc_set_header Host $a8_host;
-        grpc_set_header x-request-id $a8_request_id;
-        grpc_set_header traceparent $a8_traceparent;
+        grpc_set_header x-request-id $a8_id;
+        grpc_set_header traceparent $a8_parent;
         grpc_set_header x-a8-hop $a8_hop;
         grpc_pass_header Server;
         grpc_pass_header Date;
@@ -175,8 +175,8 @@ _COPY = """\
             rewrite_by_lua_block { require("a8.copies").handle() }
             proxy_set_header Host $a8_copy_host;
             proxy_set_header Connection "";
-            proxy_set_header x-request-id $a8_request_id;
-            proxy_set_header traceparent $a8_traceparent;
+            proxy_set_header x-request-id $a8_id;
+            proxy_set_header traceparent $a8_parent;
             proxy_ssl_name $args;
             proxy_pass $a8_copy$a8_path;
         }

@@ -15,6 +15,7 @@ local AT_ONCE = 15  -- services built between two looks at the requests
 local PAUSE = 0.001
 local TIDY_EVERY = 1  -- seconds at least between two searches for what no generation needs any more
 local TIDY_STEP = 100  -- KB looked at between two looks at the requests
+local FREED = 400  -- KB looked at after each change, so that many in a row leave no more behind than one
 
 local M = { own = "" }
 
@@ -88,6 +89,7 @@ function M.load(generation, pausing, made)
     end
     M.tables = tables_of(generation, services)
     known = services
+    collectgarbage("step", FREED)
     shared:set("ack:" .. ngx.worker.id(), generation)
     return true
 end

@@ -159,7 +159,7 @@ function M.balance()
         return
     end
     if call.target.tls then
-        balancer.set_upstream_tls(peer.tls)
+        balancer.set_upstream_tls(peer.tls or false)
     end
     -- The name keeps connections with TLS, each to one name, apart from plain ones.
     balancer.set_current_peer(address, peer.port, peer.tls and peer.name or nil)

@@ -1,4 +1,5 @@
 -- One service's document, made into the tables that requests are decided by. Pure; an error refuses it.
+-- There are many of some tables, peers above all: they have no member that most would have as nothing.
 
 local doors = require "a8.doors"
 local figures = require "a8.figures"
@@ -26,8 +27,11 @@ local function text(value, what)
 end
 
 local function set_of(list)
+    if not (list and list[1]) then
+        return NONE
+    end
     local set = {}
-    for _, each in ipairs(list or {}) do
+    for _, each in ipairs(list) do
         set[each] = true
     end
     return set
@@ -43,19 +47,30 @@ local function carried(tags, set)
 end
 
 local function peer_of(document, target)
+    text(document.id, "an instance's id")
+    local address, port = text(document.address, "an instance's address"), document.port
+    whole(port, 1, 65535, "an instance's port")
+    local version = table.concat(document.tags or {}, ",")
     local peer = {
-        id = text(document.id, "an instance's id"),
-        address = text(document.address, "an instance's address"),
-        port = whole(document.port, 1, 65535, "an instance's port"),
-        host = document.host,
-        tls = document.tls or false,
-        active = 0,
+        address = address,
+        port = port,
+        name = document.host or address,  -- for which its certificate has to be
+        place = address .. ":" .. port,
+        version = version,
+        dst = version == "" and target.service or target.service .. ":" .. version,
     }
-    peer.name = peer.host or peer.address  -- for which its certificate has to be
-    peer.doors = document.others and doors.of(peer, document.others)
-    peer.place = peer.address .. ":" .. peer.port
-    peer.version = table.concat(document.tags or {}, ",")
-    peer.dst = peer.version == "" and target.service or target.service .. ":" .. peer.version
+    if document.host then
+        peer.host, target.named = document.host, true
+    end
+    if document.tls then
+        peer.tls, target.tls = true, true
+    end
+    if document.others then
+        peer.doors = doors.of(peer, document.others)
+    end
+    if target.lb == "least_request" then
+        peer.active = 0
+    end
     return peer
 end
 
@@ -64,42 +79,57 @@ local function limit_of(resilience, name)
     return value > 0 and whole(value, 1, 1e9, name) or nil
 end
 
+local function limits_of(target, resilience)
+    target.resilience = resilience
+    target.calls_per_connection = limit_of(resilience, "max_requests_per_connection") or CALLS_PER_CONNECTION
+    target.most_connections = limit_of(resilience, "max_connections")
+    target.most_waiting = limit_of(resilience, "max_pending_requests")
+    target.most_calls = limit_of(resilience, "max_requests")
+    if target.most_connections or target.most_calls then
+        target.limited = true
+        target.calls_key, target.waiting_key = "calls:" .. target.name, "waiting:" .. target.name
+    end
+end
+
 local function target_of(document)
-    local resilience = document.resilience
     local target = {
         service = text(document.service, "a target's service"),
         name = text(document.name, "a target's name"),
         tags = set_of(document.tags),
-        lb = document.lb or "",
-        resilience = resilience,
-        most_connections = limit_of(resilience, "max_connections"),
-        most_waiting = limit_of(resilience, "max_pending_requests"),
-        most_calls = limit_of(resilience, "max_requests"),
-        calls_per_connection = limit_of(resilience, "max_requests_per_connection") or CALLS_PER_CONNECTION,
+        calls_per_connection = CALLS_PER_CONNECTION,
         peers = {},
         next = math.random(1, 1000),
     }
-    target.limited = (target.most_connections or target.most_calls) ~= nil
-    target.calls_key, target.waiting_key = "calls:" .. target.name, "waiting:" .. target.name
+    if document.lb then
+        target.lb = document.lb
+    end
+    if document.resilience then
+        limits_of(target, document.resilience)
+    end
     for i, each in ipairs(document.peers or {}) do
         target.peers[i] = peer_of(each, target)
-        target.tls = target.tls or target.peers[i].tls
     end
     return target
 end
 
+local function slice_of(document, targets)
+    local slice = { target = targets[whole(document.target, 1, #targets, "a slice's target")], upto = 0 }
+    if document.timeout then
+        slice.timeout = document.timeout
+    end
+    if document.retries then
+        slice.retries = document.retries
+    end
+    return slice
+end
+
 local function route_of(document, targets)
-    local route = { slices = {}, affinity = document.affinity, total = 0 }
+    local route = { slices = {}, total = 0, rule = "" }
     for _, each in ipairs(document.slices) do
-        local target = targets[whole(each.target, 1, #targets, "a slice's target")]
-        local slice = {
-            target = target,
-            weight = whole(each.weight, 0, 1e15, "a slice's weight"),
-            timeout = each.timeout,
-            retries = each.retries,
-        }
-        if slice.weight > 0 then
-            route.total = route.total + slice.weight
+        local slice = slice_of(each, targets)
+        local weight = whole(each.weight, 0, 1e15, "a slice's weight")
+        if weight > 0 then
+            route.total = route.total + weight
             slice.upto = route.total
             route.repeats = route.repeats or (slice.retries or 0) > 0
             route.slices[#route.slices + 1] = slice
@@ -108,8 +138,9 @@ local function route_of(document, targets)
     if not route.slices[1] then
         error("a route without a slice", 0)
     end
-    route.path, route.prefix, route.rewrite = document.path, document.prefix, document.rewrite
-    route.order = document.order
+    if document.affinity then
+        route.affinity = document.affinity
+    end
     return route
 end
 
@@ -134,7 +165,12 @@ function makers.routes(document, targets)
     return route_of(document, targets)
 end
 
-makers.outers = makers.routes
+function makers.outers(document, targets)
+    local route = route_of(document, targets)
+    route.path, route.prefix, route.rewrite = document.path, document.prefix, document.rewrite
+    route.order = document.order
+    return route
+end
 
 function makers.access(document)
     return { verdict = text(document.verdict, "a verdict") }
@@ -209,10 +245,15 @@ function M.service(document)
         for i, each in ipairs(document[kind] or {}) do
             local entry = makers[kind](each, targets, service.name)
             entry.rule = each.rule or ""
-            entry.expires = each.expires
-            entry.match = match.condition(each.match)
+            if each.expires then
+                entry.expires = each.expires
+            end
+            if each.match then
+                entry.match = match.condition(each.match)
+            end
             entries[i] = entry
         end
+        match.gather(entries)
         service[kind] = entries[1] and entries or NONE
     end
     -- Whether rules may ask for a body more than once.

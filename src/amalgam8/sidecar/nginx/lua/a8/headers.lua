@@ -1,20 +1,21 @@
 -- The headers of the request at hand, read once and without making strings of those that nobody asks for.
 -- Valid until the handler yields: what is needed later has to be taken before.
+-- What was found is kept from request to request with its turn: to change an entry costs less than to add it.
 
 local ffi = require "ffi"
 local base = require "resty.core.base"
 require "resty.core.request"  -- declares the functions used here
-local clear = require "table.clear"
 
 local C, text, byte = ffi.C, ffi.string, string.byte
 
 local LIMIT = 200
+local NAMES = 1000  -- rules may have asked for any, and for others before
 local X, DASH, A, E = byte("x-ae", 1, 4)
 
 local found = ffi.new("ngx_http_lua_ffi_table_elt_t[?]", LIMIT)
 local truncated = ffi.new("int[1]")
-local values = {}
-local count = 0
+local values, turns, names = {}, {}, 0
+local turn, count = 0, 0
 
 local M = { LIMIT = LIMIT, odd = nil }  -- ``odd``: what x-a8-target said
 
@@ -22,7 +23,10 @@ local M = { LIMIT = LIMIT, odd = nil }  -- ``odd``: what x-a8-target said
 function M.read()
     local request = base.get_request()
     count = C.ngx_http_lua_ffi_req_get_headers_count(request, 0, truncated)
-    clear(values)
+    turn = turn + 1
+    if names > NAMES then
+        values, turns, names = {}, {}, 0
+    end
     if count > LIMIT then
         count = 0
         return false
@@ -52,12 +56,8 @@ function M.drop_forged()
     end
 end
 
--- The value of a header (lower-case name) as rules see it, several in one; nil where there is none.
-function M.get(name)
-    local value = values[name]
-    if value ~= nil then
-        return value or nil
-    end
+local function look(name)
+    local value
     local length, first = #name, byte(name, 1)
     for i = 0, count - 1 do
         local header = found[i]
@@ -71,7 +71,19 @@ function M.get(name)
             end
         end
     end
-    values[name] = value or false
+    return value
+end
+
+-- The value of a header (lower-case name) as rules see it, several in one; nil where there is none.
+function M.get(name)
+    local seen = turns[name]
+    if seen == turn then
+        return values[name] or nil
+    elseif not seen then
+        names = names + 1
+    end
+    local value = look(name)
+    values[name], turns[name] = value or false, turn
     return value
 end
 

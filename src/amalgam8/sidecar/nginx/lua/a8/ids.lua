@@ -1,23 +1,80 @@
--- A number for each call, from which the configuration makes a request id and a trace: 12 hexadecimal digits,
--- 4 of the worker and 8 that count. Unique beside the digits of nginx's start, and cheap; no secret.
+-- The request id and the trace of a call that came without: digits of the start of nginx, then 12 hexadecimal
+-- ones, 4 of the worker and 8 that count. Unique, and cheap: written over those before. No secret.
 
-local tohex = require("bit").tohex
+local ffi = require "ffi"
+local base = require "resty.core.base"
+require "resty.core.var"  -- declares the function used here
+
+local band, rshift = bit.band, bit.rshift
+local C, get_request = ffi.C, base.get_request
 
 local STEP = 0x9E3779B1  -- odd, so that all numbers come before one comes again, and neighbours look unlike
+local DIGITS = 12
+local PROBLEM = 256
 
-local prefix, number = "", 0
+local two = ffi.new("uint16_t[256]")  -- two digits each
+for i = 0, 255 do
+    ffi.copy(two + i, ("%02x"):format(i), 2)
+end
+local problem, problem_length = ffi.new("unsigned char[?]", PROBLEM), ffi.new("size_t[1]")
 
-local M = {}
+local number = 0
+
+-- A variable's text, with the places where the digits of each call are written, two at a time.
+local function form(variable, text, first, second)
+    local kept = ffi.new("unsigned char[?]", #text, text)
+    return {
+        name = variable,
+        lower = ffi.new("unsigned char[?]", #variable),
+        text = kept,
+        length = #text,
+        first = ffi.cast("uint16_t *", kept + first),
+        second = ffi.cast("uint16_t *", kept + second),
+    }
+end
+
+local id, parent
+
+local function write(to, value)
+    to[2] = two[rshift(value, 24)]
+    to[3] = two[band(rshift(value, 16), 255)]
+    to[4] = two[band(rshift(value, 8), 255)]
+    to[5] = two[band(value, 255)]
+end
+
+local function set(which)
+    write(which.first, number)
+    write(which.second, number)
+    problem_length[0] = PROBLEM
+    local name = which.name
+    return C.ngx_http_lua_ffi_var_set(
+        get_request(), name, #name, which.lower, which.text, which.length, problem, problem_length
+    )
+end
+
+local M = { run = "" }  -- ``run``: 20 hexadecimal digits that no other start of any nginx has
 
 -- Begin anew, in a worker.
 function M.start()
-    prefix, number = tohex(ngx.worker.pid(), 4), math.random(0, 0xFFFFFFFF)
+    local run, worker = M.run, ("%04x"):format(ngx.worker.pid() % 0x10000)
+    local own = worker .. ("0"):rep(DIGITS - #worker)
+    number = math.random(0, 0xFFFFFFFF)
+    -- A UUID of version 4.
+    local begins = ("%s-%s-4%s-a%s-"):format(run:sub(1, 8), run:sub(9, 12), run:sub(13, 15), run:sub(16, 18))
+    id = form("a8_id", begins .. own, #begins, #begins)
+    local trace, span = "00-" .. run, "-" .. run:sub(1, 4)
+    parent = form("a8_parent", trace .. own .. span .. own .. "-01", #trace, #trace + DIGITS + #span)
 end
 
--- The number of one more call.
-function M.next()
+-- Give the call at hand its own, where ``has_id`` and ``has_parent`` say that it came without.
+function M.give(has_id, has_parent)
     number = (number + STEP) % 0x100000000
-    return prefix .. tohex(number)
+    if not has_id then
+        set(id)
+    end
+    if not has_parent then
+        set(parent)
+    end
 end
 
 return M

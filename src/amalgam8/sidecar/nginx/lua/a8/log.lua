@@ -3,6 +3,7 @@
 local context = require "a8.context"
 local eject = require "a8.eject"
 local figures = require "a8.figures"
+local record = require "a8.record"
 local slots = require "a8.slots"
 
 local floor = math.floor
@@ -23,9 +24,9 @@ local function settle(call, status)
     if target.resilience and call.attempt > 0 and status ~= GONE then
         eject.count(target, call.peer, status >= 500)
     end
-    local tries = call.attempt + (call.faults or 0)
-    if tries ~= 1 then
-        ngx.var.a8_tries = tries
+    if call.attempt ~= 1 or call.faults then
+        local tries = call.attempt + (call.faults or 0)
+        ngx.var.a8_attempts = tries ~= 1 and tries or call.attempt
     end
 end
 
@@ -39,10 +40,13 @@ function M.handle()
         ngx.var.a8_flags = "DC"
     end
     if not call then
+        record.none()
         return figures.count(figures.tally(NOBODY), "", class, nil, took)
     end
     if call.target then
         settle(call, status)
+    else
+        record.none()
     end
     local tally = call.service and call.service.tally or figures.tally(NOBODY)
     return figures.count(tally, call.peer and call.peer.version or "", class, call.reason, took)

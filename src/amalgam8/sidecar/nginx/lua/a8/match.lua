@@ -122,23 +122,67 @@ function M.holds(condition, get)
     return not one_found(condition.none, get)
 end
 
+-- What a value has to contain for the pattern to be found in it, as far as that is known.
+local function contained(pattern)
+    if pattern.kind == REGEX then
+        return pattern.needle or ""
+    end
+    return pattern.kind ~= HAS and pattern.text or ""
+end
+
+local function common(one, other)
+    local length = math.min(#one, #other)
+    while sub(one, 1, length) ~= sub(other, 1, length) do
+        length = length - 1
+    end
+    return sub(one, 1, length)
+end
+
+-- Let entries that follow one another and ask for one header alone stand behind one look at it: where it is
+-- absent, or lacks what all of them begin with, ``first`` goes on after them.
+function M.gather(entries)
+    local leader
+    for i, entry in ipairs(entries) do
+        local only = entry.match and entry.match.only
+        if leader and only and only.name == leader.name then
+            leader.text, leader.past = common(leader.text, contained(only)), i + 1
+            entries[leader.at].look = leader
+        else
+            leader = only and { name = only.name, text = contained(only), at = i }
+        end
+    end
+end
+
+-- Whether none of the entries behind the look can hold.
+local function is_over(look, get)
+    local value = get(look.name)
+    return value == nil or not find(value, look.text, 1, true)
+end
+
 -- The first entry that is in force at ``now`` and whose condition holds.
 function M.first(entries, get, now)
-    for i = 1, #entries do
+    local i, count = 1, #entries
+    while i <= count do
         local entry = entries[i]
-        local expires, condition = entry.expires, entry.match
-        if not expires or expires > now then
-            if not condition then
-                return entry
-            end
-            local only = condition.only
-            if only then
-                local value = get(only.name)
-                if value and found(only, value) then
+        local look = entry.look
+        if look and is_over(look, get) then
+            i = look.past
+        else
+            i = i + 1
+            local expires, condition = entry.expires, entry.match
+            if not expires or expires > now then
+                if not condition then
                     return entry
                 end
-            elseif M.holds(condition, get) then
-                return entry
+                local only = condition.only
+                if only then
+                    local value = get(only.name)
+                    if value and found(only, value) then
+                        return entry
+                    end
+                elseif M.holds(condition, get) then
+                    return entry
+                end
             end
         end
     end

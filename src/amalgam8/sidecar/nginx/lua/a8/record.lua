@@ -17,7 +17,7 @@ end
 function M.note(rules, count, traces)
     local var = ngx.var
     if not traces and count == 1 then
-        var.a8_rule = rules[1]
+        var.a8_rule, var.a8_plain = rules[1], ""
         return
     end
     local named = {}
@@ -29,16 +29,27 @@ function M.note(rules, count, traces)
     add(parts, "path", path)
     add(parts, "user_agent", headers.get("user-agent"))
     add(parts, "x_forwarded", headers.get("x-forwarded-for"))
-    add(parts, "request_id", var.a8_request_id)
+    add(parts, "request_id", var.a8_id)
     add(parts, "auth", headers.get("host"))
     add(parts, "message", method .. " " .. path)
     parts[#parts + 1] = '"rules":[' .. table.concat(named, ",") .. "]"
     for _, trace in ipairs(traces or {}) do
         parts[#parts + 1] = cjson.encode(trace.key) .. ":" .. cjson.encode(trace.value or "")
     end
-    var.a8_more = table.concat(parts, ",")
+    var.a8_more, var.a8_plain = table.concat(parts, ","), ""
     if traces then
         var.a8_traced = "1"
+    end
+end
+
+-- Note that no attempt was made. Where the call came to no location, nothing has been said of it.
+function M.none()
+    local var = ngx.var
+    var.a8_attempts = "0"
+    if var.a8_start == "" then
+        var.a8_start, var.a8_plain, var.a8_fault = var.time_iso8601, "1", "false"
+        var.a8_flags = var.a8_flags ~= "" and var.a8_flags or "-"
+        var.a8_id = var.http_x_request_id
     end
 end
 

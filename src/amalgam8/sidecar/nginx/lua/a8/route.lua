@@ -19,7 +19,7 @@ local slots = require "a8.slots"
 local whole = require "a8.whole"
 
 local first, holds, get = match.first, match.holds, headers.get
-local sub = string.sub
+local find, sub = string.find, string.sub
 
 local RETRIES = 2
 local BODY_KEPT = 262144
@@ -48,7 +48,9 @@ local function denied(service, now)
     return guard and not allowed and guard or nil
 end
 
+-- Gives the host, where it is one of them.
 local function change_headers(entry)
+    local host
     for _, name in ipairs(entry.remove) do
         ngx.req.clear_header(name)
     end
@@ -56,9 +58,10 @@ local function change_headers(entry)
         -- An empty value would remove it; space around a value means nothing.
         ngx.req.set_header(pair[1], pair[2] ~= "" and pair[2] or " ")
         if pair[1] == "host" then
-            ngx.var.a8_host = pair[2]
+            host = pair[2]
         end
     end
+    return host
 end
 
 local function copy(entry, now)
@@ -95,16 +98,28 @@ end
 
 -- A copy needs the whole body before the call itself goes on: streams would wait, long bodies pile up.
 local function may_be_copied(call)
-    return not call.grpc and not get("upgrade") and is_short(BODY_COPIED)
+    return not call.grpc and not call.upgrade and is_short(BODY_COPIED)
 end
 
--- Whether the call may be silent for long by its nature: gRPC, an upgrade, or events.
-local function streams(content)
-    if content and sub(content, 1, 16) == "application/grpc" or get("upgrade") then
-        return true
+-- Note what makes the call other than most: its own nature, and what its slice says. Calls that stream, gRPC,
+-- an upgrade, or events, may be silent for long.
+local function mark(call, slice, now)
+    local content, accept = get("content-type"), get("accept")
+    if content and sub(content, 1, 16) == "application/grpc" then
+        call.grpc, call.streams = true, true
     end
-    local accept = get("accept")
-    return accept ~= nil and accept ~= "*/*" and accept:find("text/event-stream", 1, true) ~= nil
+    if get("upgrade") then
+        call.upgrade, call.streams = true, true
+    end
+    if accept and accept ~= "*/*" and find(accept, "text/event-stream", 1, true) then
+        call.streams = true
+    end
+    if slice.timeout then
+        call.deadline = now + slice.timeout
+    end
+    if slice.retries and slice.retries > 0 and IDEMPOTENT[ngx.req.get_method()] and is_short(BODY_KEPT) then
+        call.on_5xx = true
+    end
 end
 
 -- What rules beyond the route do to the call: traces, faults, mirrors, headers.
@@ -128,7 +143,7 @@ local function act(service, call, now)
     end
     entry = service.headers[1] and first(service.headers, get, now)
     if entry then
-        change_headers(entry)
+        call.own_host = change_headers(entry)
         note(entry.rule)
     end
 end
@@ -175,23 +190,17 @@ local function decide(target, now)
         end
     end
     local slice = pick.slice(route, get)
-    local content, retries = get("content-type"), slice.retries
-    local call = {
+    local call = {  -- what every call has, and no more: a smaller table costs less
         service = service,
         route = route,
         target = slice.target,
         path = path,
-        retries_left = retries or RETRIES,
-        on_5xx = false,
-        deadline = slice.timeout and now + slice.timeout,
-        grpc = content ~= nil and sub(content, 1, 16) == "application/grpc",
-        streams = streams(content),
+        retries_left = slice.retries or RETRIES,
         attempt = 0,
+        streams = false,
         peer = false,
     }
-    if retries and retries > 0 then
-        call.on_5xx = IDEMPOTENT[ngx.req.get_method()] and is_short(BODY_KEPT) or false
-    end
+    mark(call, slice, now)
     if service.acts then
         act(service, call, now)
     end
@@ -207,7 +216,7 @@ local function pass_faults(call)
         local held, status = fault.throw(call.acts)
         if held > 0 then
             local left = call.deadline and call.deadline - ngx.now()
-            ngx.var.a8_fired, ngx.var.a8_flags = "true", "DI"
+            ngx.var.a8_fault, ngx.var.a8_flags = "true", "DI"
             ngx.sleep(left and math.max(math.min(held, left), 0) or held)
             if left and held >= left then
                 ngx.var.a8_flags = "DI,UT"
@@ -217,13 +226,20 @@ local function pass_faults(call)
         if not status then
             return true
         end
-        ngx.var.a8_fired, ngx.var.a8_flags = "true", held > 0 and "DI,FI" or "FI"
+        ngx.var.a8_fault, ngx.var.a8_flags = "true", held > 0 and "DI,FI" or "FI"
         if not fault.retryable(status, call) then
             return false, status
         end
         call.retries_left = call.retries_left - 1
         call.faults = (call.faults or 0) + 1
     end
+end
+
+-- Whether the first location will do, which costs less and has what a plain call needs.
+local function is_plain(call)
+    local target = call.target
+    return not (call.grpc or call.upgrade or call.on_5xx or call.deadline or call.acts or call.copies
+        or call.own_host or target.tls or target.named)
 end
 
 local function place_of(call)
@@ -262,7 +278,14 @@ function M.handle()
     end
     headers.drop_forged()
     local var, now = ngx.var, ngx.now()
-    var.a8_number = ids.next()
+    local id, parent = get("x-request-id") or "", get("traceparent") or ""
+    if id ~= "" then
+        var.a8_id = var.http_x_request_id
+    end
+    if parent ~= "" then
+        var.a8_parent = var.http_traceparent
+    end
+    ids.give(id ~= "", parent ~= "")
     local call, refused = decide(odd.target() or var.request_uri, now)
     if not call then
         if not refused then
@@ -273,6 +296,10 @@ function M.handle()
     end
     context.set(call)
     var.a8_path = call.path
+    local plain = is_plain(call)
+    if not plain then
+        var.a8_host = call.own_host or get("host") or ""
+    end
     if call.acts then
         var.a8_dst = call.target.service
         local goes_on, status = pass_faults(call)
@@ -293,7 +320,7 @@ function M.handle()
     end
     call.peer = peer
     var.a8_dst = peer.dst
-    if not (call.grpc or call.on_5xx or call.deadline or call.target.tls or call.copies) then
+    if plain then
         return nil
     end
     if call.copies then
