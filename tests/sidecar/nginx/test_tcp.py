@@ -238,7 +238,7 @@ def test_a_document_has_all_ports_and_no_instance_that_cannot_be_reached() -> No
     proxies = tuple(TcpProxy(7000 + i, name) for i, name in enumerate(("svc", "other", "web")))
     routing = {"svc": service, "web": other}
     found = json.loads(document(proxies, routing, Trust(verify=False)))
-    assert found["7001"] == {"service": "other", "rule": "", "total": 0, "slices": [], "targets": []}
+    assert found["7001"] == {"service": "other", "rule": "-", "total": 0, "slices": [], "targets": []}
     assert found["7000"]["rule"] == "r"
     assert found["7000"]["targets"] == [
         {

@@ -105,16 +105,9 @@ class Envoy:
         for name, port in ports.items():
             check_port(host, port, _setting(name))
         written = loggers(str(self._own), self._records, self._state_dir / "traced.log")
+        own = listeners(host, self._port, written, self._slices_file, secrets.token_hex(16), self._workers)
         renderer = Renderer(
-            listeners(
-                host,
-                self._port,
-                written,
-                self._slices_file,
-                origin=secrets.token_hex(16),
-                workers=self._workers,
-            )
-            | tcp_listeners(host, self._tcp_proxies),
+            own | tcp_listeners(host, self._tcp_proxies),
             self._render_service,
             self._own.service,
             self._linger,
@@ -124,7 +117,6 @@ class Envoy:
         services = {listener_name(proxy): proxy.service for proxy in self._tcp_proxies}
         ads_state = Ads(self._linger)
         configuration = _Configuration(self.desired, self.confirmed, renderer, ads_state, services)
-        self._slices_file.parent.mkdir(mode=0o700, exist_ok=True)
         write_slices(self._slices_file, self.slices.value)  # Envoy watches a file that is there
         with _socket_folder(self._state_dir) as folder:
             ads, self._admin_socket = folder / "ads.sock", folder / "admin.sock"

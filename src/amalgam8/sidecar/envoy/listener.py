@@ -72,7 +72,6 @@ def listeners(
     port: int,
     loggers: Sequence[Any] = (),
     slices: Path | None = None,
-    *,
     origin: str = "a8" * 16,
     workers: int = 1,
 ) -> dict[str, Resource]:

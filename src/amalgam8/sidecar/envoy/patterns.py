@@ -73,9 +73,10 @@ def value(name: str, **match: Any) -> Predicate:
     )
 
 
-def path_is(path: str) -> list[Predicate]:
-    """What the request's path is one of, if it is this one, its query aside."""
-    return [value(":path", exact=path), value(":path", prefix=f"{path}?")]
+def path_is(path: str, *, below: bool = False) -> Predicate:
+    """Whether the request's path is this one, or below it; its query aside."""
+    inside = [value(":path", prefix=f"{path}/")] if below else []
+    return any_of([*inside, value(":path", exact=path), value(":path", prefix=f"{path}?")])
 
 
 @lru_cache(maxsize=256)

@@ -137,7 +137,7 @@ class _Service:
         assert outer is not None  # noqa: S101 - it is one of ``outers``
         if outer.path:
             match = {"path": outer.path}
-            here = any_of(path_is(outer.path))
+            here = path_is(outer.path)
         else:
             match = {"prefix": outer.prefix}
             here = value(":path", prefix=outer.prefix)
@@ -234,9 +234,8 @@ class _Service:
     def _single(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
         """To the instances, with the faults in front."""
         message = self._message(pieces, attempts)
-        message.response_headers_to_remove.append(REASON_HEADER)
-        if any(without_answer(entry.aborts) for entry in self._service.faults):
-            message.response_headers_to_remove.append(END_HEADER)
+        closing = any(without_answer(entry.aborts) for entry in self._service.faults)
+        message.response_headers_to_remove.extend([REASON_HEADER, END_HEADER] if closing else [REASON_HEADER])
         faults = not attempts.sees_faults
         configs = [self._slice_config(piece, "" if faults else "none", route) for piece in pieces]
         self._share(message, [piece.target.name for piece in pieces], pieces, configs, route)
@@ -340,8 +339,7 @@ def _segment(name: str, tree: Any) -> bytes:
     """A service's entry in the tree of first segments, where the segment ends there."""
     key = f"/{address(name)}"
     within = matcher_pb2.Matcher()
-    here = any_of([value(":path", prefix=f"{key}/"), *path_is(key)])
-    within.matcher_list.matchers.add(predicate=here, on_match=nested_or_only(tree))
+    within.matcher_list.matchers.add(predicate=path_is(key, below=True), on_match=nested_or_only(tree))
     return member(1, entry(key, serialized(nested(within))))
 
 

@@ -62,7 +62,8 @@ def place(file: Path) -> dict[str, Any]:
 
 
 def write(file: Path, shares: Mapping[str, float]) -> None:
-    """Replace the file, which Envoy notices by the name that moves."""
+    """Replace the file, which Envoy notices by the name that moves; its folder is made if it is not there."""
+    file.parent.mkdir(mode=0o700, exist_ok=True)
     costs = {short(budget): str(cost(share)) for budget, share in sorted(shares.items())}
     body = msgspec.json.encode(costs)
     document = {

@@ -11,7 +11,14 @@ from pathlib import Path
 QUICK = 100
 """Calls up to so many milliseconds have their times looked up as words, which is cheaper than a pattern."""
 
-DEFAULTS = {"start": "$time_iso8601", "plain": "1", "attempts": "1", "flags": '"-"', "fault": "false"}
+DEFAULTS = {
+    "start": "$time_iso8601",
+    "plain": "1",
+    "rule": '"-"',
+    "attempts": "1",
+    "flags": '"-"',
+    "fault": "false",
+}
 """What a record says of a call of which Lua says nothing: one attempt, no rule and nothing odd."""
 
 
@@ -53,11 +60,9 @@ _ASKED = {"": "$request_uri", "_odd": "$a8_asked"}
 
 
 def formats() -> str:
-    """Formats of the access record: without a rule, with the route's alone, and with what Lua wrote."""
-    plain, ruled = ('"rules":[]}',), ('"rules":["$a8_rule"]}',)
+    """Formats of the access record: with one rule at most, and with what Lua wrote."""
     formats = (
-        ("a8_plain", "json", ("{", *_TIMES, *_WORDS, *plain)),
-        ("a8_ruled", "json", ("{", *_TIMES, *_WORDS, *ruled)),
+        ("a8_plain", "json", ("{", *_TIMES, *_WORDS, '"rules":["$a8_rule"]}')),
         ("a8_more", "none", ("{", *_TIMES, "$a8_more}")),
     )
     found = _milliseconds()
@@ -72,7 +77,7 @@ def written(record: Path | None, traced: Path, ending: str = "") -> str:
 
     ``ending`` is of the formats' names, one of ``_ASKED``.
     """
-    places = [(record, name, variable) for name, variable in _CONDITIONS if record]
+    places = [(record, name, name) for name in _FORMATS if record]
     places.append((traced, "more", "traced"))
     return "".join(
         f"        access_log {place} a8_{name}{ending} buffer=64k flush=1s if=$a8_{variable};\n"
@@ -80,5 +85,5 @@ def written(record: Path | None, traced: Path, ending: str = "") -> str:
     )
 
 
-_CONDITIONS = (("plain", "plain"), ("ruled", "rule"), ("more", "more"))
-"""The formats, and the variable that is set for a call of each."""
+_FORMATS = ("plain", "more")
+"""The formats; the variable of that name is set for a call of each."""

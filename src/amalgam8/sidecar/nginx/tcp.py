@@ -39,6 +39,7 @@ _RECORD = (
     '{"status":"$status","start_time":"$time_iso8601","request_time":$a8_tcp_ms,"src":"$a8_tcp_src",',
     '"dst":"$a8_tcp_dst","module":"NGINX","protocol":"TCP","upstream_host":"$upstream_addr",',
     '"bytes_received":$bytes_received,"bytes_sent":$bytes_sent,"message":"TCP $a8_tcp_dst $status",',
+    '"rules":["$a8_tcp_rule"]}',
 )
 
 
@@ -111,13 +112,9 @@ def _formats(source: str) -> str:
         "~^(?<a8_s>\\d+)\\.(?<a8_p>\\d+)$" $a8_s$a8_p;
     }}
     geo $a8_tcp_src {{ default {quoted(source)}; }}  # as it is: nothing in it is a variable
-    map $a8_tcp_rule $a8_tcp_plain {{ "" $a8_tcp_noted; default ""; }}
-    map $a8_tcp_rule $a8_tcp_ruled {{ "" ""; default $a8_tcp_noted; }}
 """
-    for name, rules in (("plain", '"rules":[]}'), ("ruled", '"rules":["$a8_tcp_rule"]}')):
-        words = " ".join(f"'{piece}'" for piece in (*_RECORD, rules))
-        found += f"    log_format a8_tcp_{name} escape=json {words};\n"
-    return found
+    words = " ".join(f"'{piece}'" for piece in _RECORD)
+    return f"{found}    log_format a8_tcp escape=json {words};\n"
 
 
 def _server(host: str, proxy: TcpProxy, record: Path | None) -> str:
@@ -143,11 +140,8 @@ def _way(socket: Path, record: Path | None, lines: str) -> str:
 
 def _written(record: Path | None) -> str:
     # Without records the connection's end is still noted, in a record that is never written.
-    return "".join(
-        f"        access_log {quoted(str(record or '/dev/null'))} a8_tcp_{name} buffer=64k flush=1s"
-        f" if=$a8_tcp_{name};\n"
-        for name in ("plain", "ruled")
-    )
+    file = quoted(str(record or "/dev/null"))
+    return f"        access_log {file} a8_tcp buffer=64k flush=1s if=$a8_tcp_noted;\n"
 
 
 def document(proxies: Iterable[TcpProxy], routing: Routing, believed: Trust) -> bytes:
@@ -163,7 +157,7 @@ def _port(proxy: TcpProxy, routing: Routing, believed: Trust) -> dict[str, Any]:
     order = {name: number for number, (name, _) in enumerate(names)}
     return {
         "service": proxy.service,
-        "rule": found.rule,
+        "rule": found.rule or "-",
         "total": sum(piece.weight for piece in slices),
         "slices": [{"target": order[piece.target.name], "weight": piece.weight} for piece in slices],
         "targets": [

@@ -139,7 +139,7 @@ function enter(target) {
 function admit(s) {
     const text = ports.get(s.variables.server_port);
     const port = text && JSON.parse(text);
-    s.variables.a8_tcp_rule = port ? port.rule : '';
+    s.variables.a8_tcp_rule = port ? port.rule : '-';
     s.variables.a8_tcp_dst = port ? port.service : '';
     if (!port || !port.slices.length) {
         return s.deny();

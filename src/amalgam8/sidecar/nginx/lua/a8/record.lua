@@ -17,7 +17,7 @@ end
 function M.note(rules, count, traces)
     local var = ngx.var
     if not traces and count == 1 then
-        var.a8_rule, var.a8_plain = rules[1], ""
+        var.a8_rule = rules[1]
         return
     end
     local named = {}
@@ -49,6 +49,7 @@ function M.none()
     if var.a8_start == "" then
         var.a8_start, var.a8_plain, var.a8_fault = var.time_iso8601, "1", "false"
         var.a8_flags = var.a8_flags ~= "" and var.a8_flags or "-"
+        var.a8_rule = var.a8_rule ~= "" and var.a8_rule or "-"
         var.a8_id = var.http_x_request_id
     end
 end

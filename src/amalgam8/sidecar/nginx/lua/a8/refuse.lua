@@ -27,7 +27,7 @@ function M.answer(refused, flag)
         rule = refused.rule,
     }
     if refused.rule ~= "" and var.a8_more == "" then
-        var.a8_rule, var.a8_plain = refused.rule, ""
+        var.a8_rule = refused.rule
     end
     if refused.service and (var.a8_dst or "") == "" then
         var.a8_dst = refused.name
