@@ -8,7 +8,8 @@ from amalgam8.routing.resolve import Route, ServiceRouting, Slice
 from amalgam8.runtime.service import run
 from amalgam8.sidecar import agent
 from amalgam8.sidecar.envoy.adapter import Envoy
-from amalgam8.sidecar.envoy.rows import Branch, branch
+from amalgam8.sidecar.envoy.rows import branch
+from amalgam8.sidecar.envoy.ways import Branch
 from amalgam8.sidecar.main import make_proxy
 from amalgam8.sidecar.proxy import Proxy
 from amalgam8.sidecar.settings import Settings

@@ -15,7 +15,8 @@ from amalgam8.routing.condition import ALWAYS
 from amalgam8.routing.plan import FaultEntry, LimitEntry, PlanDelay, PlanLimit
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
 from amalgam8.sidecar.envoy.limits import bucket_filter
-from amalgam8.sidecar.envoy.rows import Branch, branch
+from amalgam8.sidecar.envoy.rows import branch
+from amalgam8.sidecar.envoy.ways import Branch
 from tests.sidecar.envoy.support import (
     Backend,
     Client,

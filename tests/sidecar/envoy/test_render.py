@@ -21,7 +21,8 @@ from amalgam8.routing.resolve import Routing, resolve
 from amalgam8.sidecar.envoy.ads import State
 from amalgam8.sidecar.envoy.listener import listeners
 from amalgam8.sidecar.envoy.render import Renderer
-from amalgam8.sidecar.envoy.rows import Branch, branch
+from amalgam8.sidecar.envoy.rows import branch
+from amalgam8.sidecar.envoy.ways import Branch
 from tests.sidecar.envoy.support import Backend, simple
 
 GOLDENS = Path(__file__).parent / "goldens"

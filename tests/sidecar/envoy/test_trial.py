@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amalgam8.sidecar.envoy.rows import Branch
 from amalgam8.sidecar.envoy.trial import Trial
+from amalgam8.sidecar.envoy.ways import Branch
 
 NAMES = st.dictionaries(st.sampled_from("abcdefghijkl"), st.integers(0, 3))
 

@@ -73,10 +73,9 @@ def value(name: str, **match: Any) -> Predicate:
     )
 
 
-def path_is(path: str, *, below: bool = False) -> Predicate:
-    """Whether the request's path is this one, or below it; its query aside."""
-    inside = [value(":path", prefix=f"{path}/")] if below else []
-    return any_of([*inside, value(":path", exact=path), value(":path", prefix=f"{path}?")])
+def path_is(path: str) -> Predicate:
+    """Whether this is the request's path, its query aside."""
+    return any_of([value(":path", exact=path), value(":path", prefix=f"{path}?")])
 
 
 @lru_cache(maxsize=256)

@@ -15,10 +15,11 @@ from amalgam8.sidecar.envoy.faults import Unrenderable
 from amalgam8.sidecar.envoy.limits import Bucket, bucket_resources
 from amalgam8.sidecar.envoy.messages import CLUSTER, MAIN, SECOND, Resource
 from amalgam8.sidecar.envoy.routes import routes, second_routes, waiting_routes
-from amalgam8.sidecar.envoy.rows import Branch, branch
+from amalgam8.sidecar.envoy.rows import branch
 from amalgam8.sidecar.envoy.speech import HTTP2, both, target_name
 from amalgam8.sidecar.envoy.tcp import TcpFilters
 from amalgam8.sidecar.envoy.tls import tls_hosts
+from amalgam8.sidecar.envoy.ways import Branch
 from amalgam8.sidecar.trust import NO_TRUST, Trust
 
 RenderService = Callable[[ServiceRouting], Branch]

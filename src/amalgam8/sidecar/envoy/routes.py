@@ -25,7 +25,7 @@ from amalgam8.sidecar.envoy.messages import (
 )
 from amalgam8.sidecar.envoy.nowhere import to_nowhere
 from amalgam8.sidecar.envoy.patterns import header_input
-from amalgam8.sidecar.envoy.rows import OUTER_ORDER, Branch
+from amalgam8.sidecar.envoy.ways import OUTER_ORDER, Branch
 
 
 def routes(parts: Mapping[str, Branch], own_service: str = "") -> Resource:

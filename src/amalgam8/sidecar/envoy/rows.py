@@ -2,10 +2,9 @@
 
 A service is reached by the Host header, by outer paths, or by the first path segment, and each way has a
 tree of the same rows. Every kind of entry but routes and mirrors has a tree of its own (``choices``).
-More than ROWS_LIMIT rows are refused.
+More than ROWS_LIMIT rows in a tree are refused.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
@@ -26,12 +25,11 @@ from amalgam8.sidecar.envoy.attempts import (
     bound,
     by_method,
     guard,
-    host_message,
 )
-from amalgam8.sidecar.envoy.choices import first_match, nested, on_match, picked
+from amalgam8.sidecar.envoy.choices import first_match, picked
 from amalgam8.sidecar.envoy.faults import Unrenderable, percentage, without_answer
 from amalgam8.sidecar.envoy.kinds import access_config, changed_headers, trace_filters
-from amalgam8.sidecar.envoy.limits import Bucket, bucket_filter, buckets, limit_filters
+from amalgam8.sidecar.envoy.limits import bucket_filter, buckets, limit_filters
 from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
@@ -47,34 +45,15 @@ from amalgam8.sidecar.envoy.messages import (
     REASON_HEADER,
     SLICES,
     TRACE,
-    entry,
-    member,
     serialized,
 )
-from amalgam8.sidecar.envoy.nowhere import ON, metadata, to_nowhere
+from amalgam8.sidecar.envoy.nowhere import ON, metadata
 from amalgam8.sidecar.envoy.passes import Passes
 from amalgam8.sidecar.envoy.patterns import all_of, any_of, path_is, predicate, value
 from amalgam8.sidecar.envoy.speech import both, spoken
+from amalgam8.sidecar.envoy.ways import OUTER_ORDER, Branch, named_host, nested_or_only, segment
 
-ROWS_LIMIT = 4000
-OUTER_ORDER = tuple[int, str, str]
-
-
-class Branch(msgspec.Struct, frozen=True):
-    """Everything about one service, serialised.
-
-    ``body``: its entry in the tree of first segments; ``host``: its virtual host; ``outers``: its outer
-    paths with their ranks; ``passes``: its routes of the second pass by name; ``limits``: its token buckets.
-    ``targets`` are the names of the clusters that it needs; ``hold`` is the longest injected delay, in s.
-    """
-
-    body: bytes
-    targets: frozenset[str] = frozenset()
-    hold: float = 0.0
-    host: bytes = b""
-    outers: tuple[tuple[OUTER_ORDER, bytes], ...] = ()
-    passes: tuple[tuple[str, bytes], ...] = ()
-    limits: tuple[Bucket, ...] = ()
+ROWS_LIMIT = 2000
 
 
 def branch(service: ServiceRouting) -> Branch:
@@ -84,14 +63,6 @@ def branch(service: ServiceRouting) -> Branch:
         Unrenderable: its rules ask for more than this configuration can do.
     """
     return _Service(service).branch()
-
-
-def unavailable(name: str) -> Branch:
-    """The part of a service that is known and of which nothing could be rendered: 503."""
-    message = to_nowhere("SERVICE_UNAVAILABLE")
-    message.MergeFrom(route_components_pb2.Route(name=name, metadata=metadata(name)))
-    tree = matcher_pb2.Matcher(on_no_match=on_match("route", message))
-    return Branch(_segment(name, tree), host=_named_host(name, tree))
 
 
 class _Service:
@@ -118,15 +89,19 @@ class _Service:
 
     def branch(self) -> Branch:
         name = self._service.name
-        cut = {"pattern": {"regex": f"^/{re.escape(address(name))}/?"}, "substitution": "/"}
-        body = _segment(name, self._tree(self._service.routes, {}, {"regex_rewrite": cut}))
-        host = _named_host(name, self._tree(self._service.routes, {}, {}))
+        key, cut = f"/{address(name)}", {"prefix_rewrite": "/"}
+        below = self._tree(self._service.routes, {"prefix": f"{key}/"}, cut)
+        itself = self._tree(self._service.routes, {"path": key}, cut)
+        body = segment(key, below, itself)
+        host = named_host(name, self._tree(self._service.routes, {}, {}))
         outers = tuple(self._outer(route) for route in self._service.outers)
         passes = tuple(sorted(self._passes.entries.items()))
         limits = buckets(name, self._service.limits)
         return Branch(body, frozenset(self._targets), self._passes.hold, host, outers, passes, limits)
 
     def _tree(self, routes: Iterable[Route], match: dict[str, Any], action: dict[str, Any]) -> Any:
+        self._rows = 0
+
         def rows(route: Route) -> Any:
             return nested_or_only(self._route(route, match, action))
 
@@ -328,23 +303,3 @@ class _Service:
 
 
 _AUTHORITY = {"host": ":authority"}
-
-
-def nested_or_only(tree: Any) -> Any:
-    """An OnMatch for a tree; a tree that only has one answer is that answer."""
-    return nested(tree) if tree.matcher_list.matchers else tree.on_no_match
-
-
-def _segment(name: str, tree: Any) -> bytes:
-    """A service's entry in the tree of first segments, where the segment ends there."""
-    key = f"/{address(name)}"
-    within = matcher_pb2.Matcher()
-    within.matcher_list.matchers.add(predicate=path_is(key, below=True), on_match=nested_or_only(tree))
-    return member(1, entry(key, serialized(nested(within))))
-
-
-def _named_host(name: str, tree: Any) -> bytes:
-    """A service's virtual host; none where its name cannot be one."""
-    if "*" in name or any(ord(character) < 33 or ord(character) == 127 for character in name):
-        return b""
-    return serialized(host_message(f"host {name}", [name])) + member(21, serialized(tree))

@@ -9,7 +9,7 @@ the circle of suspects smaller, so it ends. Pure: whoever drives it says what En
 from collections.abc import Mapping
 
 from amalgam8.model.report import Rejection
-from amalgam8.sidecar.envoy.rows import Branch, unavailable
+from amalgam8.sidecar.envoy.ways import Branch, unavailable
 
 WORDS_LIMIT = 1000
 
