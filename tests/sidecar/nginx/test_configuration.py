@@ -29,7 +29,7 @@ def test_names_are_never_taken_for_variables() -> None:
 
 def test_records_are_written_where_asked_or_not_at_all() -> None:
     assert text().count("access_log /") == text().count("access_log /state/traced.log ")
-    server = text(record=Path("/log/a")).partition("listen [::1]")[2].partition("listen")[0]
+    server = text(record=Path("/log/a")).partition("listen [::1]")[2].partition("server {")[0]
     assert server.count("access_log /log/a ") == 2
 
 

@@ -165,8 +165,7 @@ http {{
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
         balancer_keepalive {KEPT_CONNECTIONS};
     }}
-{_main_server(f"{listen} backlog=4096", places, record, "")}
-{_main_server(f"unix:{places.odd}", places, record, "_odd")}
+{_main_server(f"{listen} backlog=4096", places, record)}
 {hop(str(places.hop))}
     server {{
         listen unix:{places.whole};
@@ -208,14 +207,15 @@ _VARIABLES = (
 )
 
 
-def _main_server(listen: str, places: Places, record: Path | None, ending: str) -> str:
+def _main_server(listen: str, places: Places, record: Path | None) -> str:
     declared = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
     recorded = "".join(f"            set $a8_{name} {value};\n" for name, value in DEFAULTS.items())
     return f"""\
     server {{
         listen {listen};
+        listen unix:{places.odd};
         http2 on;
-{written(record, places.traced, ending)}        error_page 400 = /.a8/odd;
+{written(record, places.traced)}        error_page 400 = /.a8/odd;
         error_page 500 502 503 504 = @a8_failed;
         log_by_lua_block {{ require("a8.log").handle() }}
 {defaults()}\

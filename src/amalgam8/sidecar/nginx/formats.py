@@ -5,7 +5,6 @@ the instance that was called, the last one if there were several attempts, or th
 was. Only what a format cannot say, several rules or a trace, is put together in ``record.lua``.
 """
 
-import itertools
 from pathlib import Path
 
 QUICK = 100
@@ -40,6 +39,11 @@ def _milliseconds() -> str:
 """
 
 
+_ASKED = """\
+    map $a8_asked $a8_came { "" $request_uri; default $a8_asked; }
+"""
+"""The path that was asked for; ``odd.lua`` asks for another one, and says which it was."""
+
 _TIMES = (
     '"status":"$status","start_time":"$a8_start","request_time":$a8_ms,"upstream_response_time":"$a8_took",',
     '"src":"$a8_src","dst":"$a8_dst","attempts":$a8_attempts,"response_flags":"$a8_flags",',
@@ -49,14 +53,10 @@ _TIMES = (
 """What nginx alone knows at the end of a call, and nobody but nginx can have put in."""
 
 _WORDS = (
-    '"path":"$asked","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
+    '"path":"$a8_came","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
     '"request_id":"$a8_id","auth":"$http_host",',
-    '"message":"$request_method $asked $status",',
+    '"message":"$request_method $a8_came $status",',
 )
-
-
-_ASKED = {"": "$request_uri", "_odd": "$a8_asked"}
-"""The path that was asked for, by the ending of the formats' names: ``odd.lua`` asks for another one."""
 
 
 def formats() -> str:
@@ -65,22 +65,19 @@ def formats() -> str:
         ("a8_plain", "json", ("{", *_TIMES, *_WORDS, '"rules":["$a8_rule"]}')),
         ("a8_more", "none", ("{", *_TIMES, "$a8_more}")),
     )
-    found = _milliseconds()
-    for (name, escape, pieces), (ending, asked) in itertools.product(formats, _ASKED.items()):
-        quoted = " ".join(f"'{piece}'" for piece in pieces).replace("$asked", asked)
-        found += f"    log_format {name}{ending} escape={escape} {quoted};\n"
+    found = _milliseconds() + _ASKED
+    for name, escape, pieces in formats:
+        quoted = " ".join(f"'{piece}'" for piece in pieces)
+        found += f"    log_format {name} escape={escape} {quoted};\n"
     return found
 
 
-def written(record: Path | None, traced: Path, ending: str = "") -> str:
-    """Where records go: each call in one format to ``record``, if any; a traced one to ``traced`` too.
-
-    ``ending`` is of the formats' names, one of ``_ASKED``.
-    """
+def written(record: Path | None, traced: Path) -> str:
+    """Where records go: each call in one format to ``record``, if any; a traced one to ``traced`` too."""
     places = [(record, name, name) for name in _FORMATS if record]
     places.append((traced, "more", "traced"))
     return "".join(
-        f"        access_log {place} a8_{name}{ending} buffer=64k flush=1s if=$a8_{variable};\n"
+        f"        access_log {place} a8_{name} buffer=64k flush=1s if=$a8_{variable};\n"
         for place, name, variable in places
     )
 
