@@ -50,6 +50,9 @@ TRIES_HEADER = "x-a8-tries"
 END_HEADER = "x-a8-end"
 """Marks the answer that must not reach the caller: the stream is reset instead."""
 
+FINAL_HEADER = "x-envoy-ratelimited"
+"""On an answer of a pass behind: the pass in front does not repeat the call. A word of Envoy's own."""
+
 PATH_STATE = "a8.path"
 """Where the path stands as it came, for the access record."""
 

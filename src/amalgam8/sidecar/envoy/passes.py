@@ -30,6 +30,7 @@ from amalgam8.sidecar.envoy.messages import (
     END_HEADER,
     FAULT,
     FAULT_HEADER,
+    FINAL_HEADER,
     HOP_HEADER,
     INTERNAL,
     NEXT_HEADER,
@@ -180,7 +181,9 @@ class Passes:
     def _tell(message: Any) -> None:
         """The last pass: hide the mesh's headers from the instance, and tell the first pass about it."""
         message.request_headers_to_remove.extend([NEXT_HEADER, FAULT_HEADER])
-        message.response_headers_to_remove.extend([REASON_HEADER, HOP_HEADER, TRIES_HEADER, END_HEADER])
+        message.response_headers_to_remove.extend(
+            [REASON_HEADER, HOP_HEADER, TRIES_HEADER, END_HEADER, FINAL_HEADER]
+        )
         message.response_headers_to_add.add(
             header={"key": HOP_HEADER, "value": HOP}, append_action="OVERWRITE_IF_EXISTS_OR_ADD"
         )

@@ -11,7 +11,7 @@ from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 
 from amalgam8.sidecar.envoy.closing import END_STATUS
-from amalgam8.sidecar.envoy.messages import END_HEADER, NAMESPACE, REASON_HEADER, packed
+from amalgam8.sidecar.envoy.messages import END_HEADER, FINAL_HEADER, NAMESPACE, REASON_HEADER, packed
 
 _JSON = "application/json"
 _SENTENCES = {
@@ -51,14 +51,29 @@ def first_pass() -> list[Any]:
             _NAMED,
             limited,
         ),
-        *second_pass(),
+        _unavailable("UH", "UF", "UO", "NC"),
+        *_unsaid(),
     ]
 
 
 def second_pass() -> list[Any]:
-    """Mappers of the internal listener, where instances are missing and faults act."""
+    """Mappers of the internal listener, where instances are missing and faults act.
+
+    Where there is no instance, or none that may take more, the pass in front must not try again.
+    """
+    final = {"header": {"key": FINAL_HEADER, "value": "true"}}
+    refused = _unavailable("UH", "UO", "NC")
+    refused["headers_to_add"].append(final)
+    return [refused, _unavailable("UF"), *_unsaid()]
+
+
+def _unavailable(*flags: str) -> dict[str, Any]:
+    return _mapper(by_flags(*flags), 503, "unavailable", _KEY, _NAMED, _RULED)
+
+
+def _unsaid() -> list[dict[str, Any]]:
+    """Faults and failures, of which an app hears no word."""
     return [
-        _mapper(by_flags("UH", "UF", "UO", "NC"), 503, "unavailable", _KEY, _NAMED, _RULED),
         {
             "filter": _all(by_flags("FI"), _noted("end", "1"), _status(END_STATUS)),
             "headers_to_add": [{"header": {"key": END_HEADER, "value": "1"}}],

@@ -36,6 +36,7 @@ from amalgam8.sidecar.envoy.messages import (
     END_HEADER,
     FAULT,
     FAULT_HEADER,
+    FINAL_HEADER,
     HEADERS,
     HOP,
     INTERNAL,
@@ -220,6 +221,7 @@ class _Service:
         """Through the second pass, where the faults are."""
         message = self._message(pieces, attempts)
         message.typed_per_filter_config[HOP].CopyFrom(ON)
+        message.response_headers_to_remove.append(FINAL_HEADER)
         configs = [self._slice_config(piece, NEXT_HEADER, route) for piece in pieces]
         self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
         return message
@@ -240,6 +242,7 @@ class _Service:
     ) -> Any:
         """Each version through the pass of its own."""
         message.typed_per_filter_config[HOP].CopyFrom(ON)
+        message.response_headers_to_remove.append(FINAL_HEADER)
         configs = [self._slice_config(piece, FAULT_HEADER, route) for piece in pieces]
         self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
         for piece, cluster in zip(pieces, message.route.weighted_clusters.clusters, strict=True):
