@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.sidecar.nginx.support import Call, Client, Mesh, backends, running, simple
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}")
-TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01")
+TRACE = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00")
 CONNECTIONS, CALLS = 8, 50
 
 

@@ -1,5 +1,6 @@
 -- The request id and the trace of a call that came without: digits of the start of nginx, then 12 hexadecimal
--- ones, 4 of the worker and 8 that count. Unique, and cheap: written over those before. No secret.
+-- ones, 4 of the worker and 8 that count. Unique, and cheap: written over those before. No secret. A trace is
+-- never sampled here.
 
 local ffi = require "ffi"
 local base = require "resty.core.base"
@@ -63,7 +64,7 @@ function M.start()
     local begins = ("%s-%s-4%s-a%s-"):format(run:sub(1, 8), run:sub(9, 12), run:sub(13, 15), run:sub(16, 18))
     id = form("a8_id", begins .. own, #begins, #begins)
     local trace, span = "00-" .. run, "-" .. run:sub(1, 4)
-    parent = form("a8_parent", trace .. own .. span .. own .. "-01", #trace, #trace + DIGITS + #span)
+    parent = form("a8_parent", trace .. own .. span .. own .. "-00", #trace, #trace + DIGITS + #span)
 end
 
 -- Give the call at hand its own, where ``has_id`` and ``has_parent`` say that it came without.
