@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from amalgam8.model.errors import InvalidInstance, InvalidJson
-from amalgam8.model.instance import Endpoint, Instance, instance_id
+from amalgam8.model.instance import ENDPOINT_TYPES, Endpoint, Instance, instance_id
 from amalgam8.model.instance_check import check_registration
 
 BODY_LIMIT = 64 * 1024
@@ -20,6 +20,9 @@ BODY_LIMIT = 64 * 1024
 
 SHARED_UP_TO = 256
 """Bytes of a body up to which its tags are one copy for all who say the same; and of metadata likewise."""
+
+_TYPES = {kind: kind for kind in ENDPOINT_TYPES}
+"""One text for all; what a client makes up is not kept."""
 
 T = TypeVar("T")
 Members = dict[str, msgspec.Raw]
@@ -94,7 +97,8 @@ def _usual(body: bytes) -> Typed | None:
         return None
     at = None
     if one.endpoint is not None:
-        at = Endpoint(sys.intern(one.endpoint.type or ""), one.endpoint.value or "")
+        kind = one.endpoint.type or ""
+        at = Endpoint(_TYPES.get(kind, kind), one.endpoint.value or "")
     metadata = msgspec.UNSET if one.metadata is msgspec.UNSET else _metadata(one.metadata)
     return one.service_name or "", at, one.ttl or 0, one.status or "", one.tags or (), metadata
 

@@ -33,7 +33,7 @@ REASON_LETTERS = 7
 """So many letters tell the kinds of refusal apart; the rest of the header may hold what a client wrote."""
 
 PART = "\x1f"
-"""Between the parts of a tag: no name holds such a sign, since no client can send one in a header."""
+"""Between the parts of a tag: a control character, and names and tags of services hold none."""
 
 COUNTER, HISTOGRAM, DEMAND = "requests", "duration", "demand"
 STATS_PREFIX = "a8."
