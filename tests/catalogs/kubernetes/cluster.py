@@ -7,6 +7,7 @@ events back, send them twice or in another order, forget old versions, and refus
 
 import asyncio
 import copy
+import itertools
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -30,6 +31,7 @@ Json = dict[str, Any]
 
 
 class Event(NamedTuple):
+    number: int
     version: int
     plural: str
     type: str
@@ -75,6 +77,7 @@ class Cluster:
         self.held = False
         self.token = ""
         self.watches = 0
+        self._numbers = itertools.count()
         self._cuts = 0
         self._cut_within_line = False
         self._news = asyncio.Event()
@@ -90,15 +93,18 @@ class Cluster:
                 self._store(plural)[_key(one)] = one
 
     def play(self, plural: str, event: Json) -> None:
-        """One recorded event happens."""
-        one = event["object"]
-        version = int(one["metadata"]["resourceVersion"])
-        self.version = max(self.version, version)
+        """One recorded event happens: at its own version, or at the next one where that has passed.
+
+        All collections share one sequence of versions, whatever order a test plays the recordings in.
+        """
+        one = copy.deepcopy(event["object"])
+        self.version = max(self.version + 1, int(one["metadata"]["resourceVersion"]))
+        one["metadata"]["resourceVersion"] = str(self.version)
         if event["type"] == "DELETED":
             self._store(plural).pop(_key(one), None)
         elif event["type"] != "BOOKMARK":
             self._store(plural)[_key(one)] = one
-        self._append(Event(version, plural, event["type"], one))
+        self._append(plural, event["type"], one)
 
     def put(self, plural: str, one: Json) -> None:
         """An object comes to be, or changes."""
@@ -107,18 +113,24 @@ class Cluster:
         one = copy.deepcopy(one)
         one["metadata"]["resourceVersion"] = str(self.version)
         self._store(plural)[_key(one)] = one
-        self._append(Event(self.version, plural, "MODIFIED" if known else "ADDED", one))
+        self._append(plural, "MODIFIED" if known else "ADDED", one)
 
     def remove(self, plural: str, key: tuple[str, str]) -> None:
         self.version += 1
         one = copy.deepcopy(self._store(plural).pop(key))
         one["metadata"]["resourceVersion"] = str(self.version)
-        self._append(Event(self.version, plural, "DELETED", one))
+        self._append(plural, "DELETED", one)
 
     def bookmark(self, plural: str) -> None:
         """Tell watchers how far they are."""
         empty = {"kind": self.kinds[plural], "metadata": {"resourceVersion": str(self.version)}}
-        self._append(Event(self.version, plural, "BOOKMARK", empty))
+        self._append(plural, "BOOKMARK", empty)
+
+    def error(self, plural: str, code: int, message: str) -> None:
+        """Tell watchers that something went wrong."""
+        self.version += 1
+        status = {"kind": "Status", "metadata": {}, "code": code, "message": message}
+        self._append(plural, "ERROR", status)
 
     def put_services(self, namespace: str, services: Services) -> None:
         """Exactly these services, each with a pod for each endpoint and all of them in one slice."""
@@ -234,9 +246,9 @@ class Cluster:
                 for event in list(self.log):
                     wanted = event.version > since or event.type == "BOOKMARK"
                     ours = namespace in ("", event.object["metadata"].get("namespace", ""))
-                    if event.plural == plural and wanted and id(event) not in sent:
-                        sent.add(id(event))
-                        if ours or event.type == "BOOKMARK":
+                    if event.plural == plural and wanted and event.number not in sent:
+                        sent.add(event.number)
+                        if ours or event.type in ("BOOKMARK", "ERROR"):
                             await self._send_event(send, event)
             news = self._news
             if self._cuts != cuts:
@@ -259,8 +271,8 @@ class Cluster:
     def _store(self, plural: str) -> dict[tuple[str, str], Json]:
         return self.objects[plural]
 
-    def _append(self, event: Event) -> None:
-        self.log.append(event)
+    def _append(self, plural: str, kind: str, one: Json) -> None:
+        self.log.append(Event(next(self._numbers), self.version, plural, kind, one))
         self._wake()
 
     def _wake(self) -> None:
