@@ -148,6 +148,19 @@ async def test_an_import_shows_everywhere_even_without_a_history(kit: RedisKit) 
     assert (await fresh.load("copy")).book == book
 
 
+async def test_an_import_shows_nobody_the_past_step_by_step(kit: RedisKit) -> None:
+    one, other = await two(kit)
+    for number in range(3):
+        book = await create(one, route(str(number)))
+    waiting = asyncio.ensure_future((await other.load("copy")).feed.newer(0))
+    await asyncio.sleep(0)
+    await one.restore("copy", book, await one.log("default"))
+    async with asyncio.timeout(10):
+        assert await waiting == 3
+    assert await agree(one, other, tenant="copy") == book
+    assert await other.log("copy") == await other.log("default")
+
+
 async def test_a_long_history_is_read_in_pages(kit: RedisKit) -> None:
     (one, _) = await two(kit)
     for number in range(TOUCHED + 300):

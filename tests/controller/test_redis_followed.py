@@ -51,6 +51,7 @@ async def test_entries_in_order_each_once() -> None:
     assert one.take(third)
     assert (one.seen, one.stamp) == (3, "s3")
     assert not one.take(Entry(4, None, "s4")), "all there is has to be loaded"
+    assert not one.take(fourth._replace(restored=True)), "and here too"
     assert one.take(fourth)
     assert one.mirror.book == book_after(made)
     assert [change.revision for change in one.recent()] == [1, 2, 3, 4]

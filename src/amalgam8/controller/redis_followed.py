@@ -40,7 +40,7 @@ class Followed:
         """Take the next entry, or one that is in already. False: all there is has to be loaded."""
         if entry.revision <= self.seen:
             return True
-        if entry.change is None or entry.revision > self.seen + 1:
+        if entry.change is None or entry.restored or entry.revision > self.seen + 1:
             return False
         self.mirror.take(entry.change)
         self.stamp = entry.stamp

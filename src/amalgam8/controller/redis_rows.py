@@ -54,11 +54,15 @@ class Told(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Entry(NamedTuple):
-    """One entry of the log; without a change it says that all there is has to be loaded."""
+    """One entry of the log; ``restored``: it came with a whole state, not as a step to the next one.
+
+    Such an entry, and one without a change, says that all there is has to be loaded.
+    """
 
     revision: int
     change: Change | None
     stamp: str
+    restored: bool = False
 
 
 class Snapshot(NamedTuple):
@@ -106,7 +110,7 @@ def entry_of(place: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     try:
         text = fields[b"change"]
         change = _change.decode(text) if text else None
-        return Entry(int(place.split(b"-")[0]), change, fields[b"stamp"].decode())
+        return Entry(int(place.split(b"-")[0]), change, fields[b"stamp"].decode(), b"restored" in fields)
     except KeyError as error:
         raise ValueError(f"the log's entry {place.decode()} has no {error}") from None
 

@@ -99,9 +99,10 @@ put(ARGV[6], 9, count)
 local last = 0
 for index = 9 + 2 * count, #ARGV, 2 do
   last = tonumber(ARGV[index])
-  redis.call('XADD', log, int(last) .. '-0', 'change', ARGV[index + 1], 'stamp', last == at and ARGV[5] or '')
+  redis.call('XADD', log, int(last) .. '-0', 'change', ARGV[index + 1], 'stamp', last == at and ARGV[5] or '',
+    'restored', '1')
 end
--- Followers are always told, and without a change that all there is has to be loaded.
+-- Followers are always told, and that all there is has to be loaded: nobody is shown the past step by step.
 if last ~= at then redis.call('XADD', log, ARGV[6] .. '-0', 'change', '', 'stamp', ARGV[5]) end
 return {'done'}
 """
