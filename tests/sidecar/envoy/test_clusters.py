@@ -1,6 +1,7 @@
 """Instances that fail, and the policies about them, through a real Envoy."""
 
 import asyncio
+from pathlib import Path
 
 from amalgam8.model.instance import Address
 from amalgam8.model.rule import Resilience
@@ -129,3 +130,28 @@ async def test_a_limit_on_waiting_calls_is_a_refusal(mesh: Mesh) -> None:
         refused = [reply for reply in found if reply.status == 503]
         assert refused
         assert all(reply.headers["x-a8-reason"].startswith("unavailable") for reply in refused)
+
+
+async def test_tcp_finds_out_who_is_gone_without_a_word(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        await mesh.follow(simple("svc", one.peer()))
+        one.gate = asyncio.Event()
+        call = asyncio.ensure_future(mesh.ask("/svc/x"))
+        await until(lambda: _watched(here=mesh.port) and _watched(there=one.port))
+        one.gate.set()
+        assert (await call).status == 200
+
+
+def _watched(here: int = 0, there: int = 0) -> bool:
+    """Whether there are connections with this local or remote port, and the system asks all if they live."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text(encoding="utf-8").splitlines()[1:]]
+    timers = [
+        timer.partition(":")[0]
+        for _, local, remote, state, _, timer, *_ in rows
+        if state == "01" and (_port(local) == here or _port(remote) == there)
+    ]
+    return bool(timers) and set(timers) == {"02"}
+
+
+def _port(address: str) -> int:
+    return int(address.partition(":")[2], 16)

@@ -26,6 +26,13 @@ CONNECT_TIMEOUT = timedelta(seconds=1)
 UPSTREAM_IDLE = timedelta(seconds=4)
 """Below the 5 s after which common servers close an idle connection, so that we close it first."""
 
+KEEP_ALIVE = {
+    "keepalive_time": {"value": 300},
+    "keepalive_interval": {"value": 60},
+    "keepalive_probes": {"value": 5},
+}
+"""Seconds, and how often: an instance that is gone without a word ends its calls after ten minutes."""
+
 CALLS_LIMIT = 10_000
 """Connections, waiting calls and calls under way to one target; above it calls are refused."""
 
@@ -140,6 +147,7 @@ def _template(policy: Policy, http2: bool) -> cluster_pb2.Cluster:
         eds_cluster_config={"eds_config": ADS},
         connect_timeout=CONNECT_TIMEOUT,
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
+        upstream_connection_options={"tcp_keepalive": KEEP_ALIVE},
         lb_policy=_LB[policy.lb_type],
         common_lb_config={"healthy_panic_threshold": {"value": 1.0}},
         circuit_breakers={

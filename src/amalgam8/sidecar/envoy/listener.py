@@ -6,6 +6,7 @@ internal listener through which calls pass a second time where faults have to ac
 Paths and bodies pass untouched; headers that could steer Envoy or forge the mesh's word are dropped.
 """
 
+import socket
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -53,13 +54,13 @@ BUFFER_BYTES = 256 * 1024
 
 HEADERS_KB = 96
 HEADERS_COUNT = 200
-IDLE = timedelta(hours=1)
-"""A stream on which no byte has moved for so long is ended, and so is one that never became a request.
+CONNECTION_IDLE = timedelta(hours=1)
+FLUSH = timedelta(hours=1)
+"""How long an answer that is complete waits for an app that does not read it.
 
-A limit of its own for that would cost each call a timer, and protect nothing that idle connections leave.
+A call has no such limit, which would cost each a timer: whoever is gone without a word, TCP finds out.
 """
 
-CONNECTION_IDLE = timedelta(hours=1)
 DELAYED_CLOSE = timedelta(milliseconds=50)
 """How long a connection that we close waits for the other side to close it first."""
 
@@ -87,6 +88,7 @@ def listeners(
         address=address,
         # Two sidecars on one port must be an error, not a lottery.
         enable_reuse_port={"value": False},
+        socket_options=[_KEEP_ALIVE],
         per_connection_buffer_limit_bytes={"value": BUFFER_BYTES},
         filter_chains=[_chain(_main_manager(loggers, slices, _early(origin, workers)))],
     )
@@ -98,6 +100,9 @@ def listeners(
         filter_chains=[_chain(_second_manager())],
     )
     return {message.name: resource(message.name, serialized(message)) for message in (main, second)}
+
+
+_KEEP_ALIVE = {"level": socket.SOL_SOCKET, "name": socket.SO_KEEPALIVE, "int_value": 1}
 
 
 def _chain(manager: Any) -> dict[str, Any]:
@@ -161,7 +166,8 @@ def _manager(name: str, filters: Sequence[Any], **more: Any) -> Any:
             "initial_stream_window_size": {"value": STREAM_WINDOW_BYTES},
             "initial_connection_window_size": {"value": CONNECTION_WINDOW_BYTES},
         },
-        stream_idle_timeout=IDLE,
+        stream_idle_timeout=timedelta(0),
+        stream_flush_timeout=FLUSH,
         delayed_close_timeout=DELAYED_CLOSE,
         request_timeout=timedelta(0),
         upgrade_configs=[{"upgrade_type": "websocket"}],

@@ -10,7 +10,6 @@ A try that is repeated may meet the same instance again: the first pass does not
 
 import hashlib
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2
@@ -24,7 +23,6 @@ from amalgam8.sidecar.envoy.attempts import Attempts, attempts_of, bound, by_met
 from amalgam8.sidecar.envoy.choices import always, nested, noted, picked, set_headers
 from amalgam8.sidecar.envoy.closing import closing_filter
 from amalgam8.sidecar.envoy.faults import abort_chain, delay_chain, longest, without_answer
-from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
     ABORT,
     END_HEADER,
@@ -136,12 +134,12 @@ class Passes:
         below.on_no_match.CopyFrom(spoken(direct))
         return nested(below)
 
-    def _leads(self, message: Any, name: str) -> None:
+    @staticmethod
+    def _leads(message: Any, name: str) -> None:
         """The pass of this name is the next one."""
         message.request_headers_to_add.add(
             header={"key": NEXT_HEADER, "value": name}, append_action="OVERWRITE_IF_EXISTS_OR_ADD"
         )
-        message.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=self.hold))
 
     @staticmethod
     def _count(message: Any, attempts: Attempts) -> None:
@@ -159,8 +157,6 @@ class Passes:
         for place, chain in ((FAULT, self._delays(delays)), (ABORT, abort_chain(aborts))):
             if chain:
                 message.typed_per_filter_config[place].CopyFrom(always(chain))
-        if delays:
-            message.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=longest(delays)))
         self._tell(message)
         return self._named(spoken(message))
 

@@ -6,7 +6,6 @@ More than ROWS_LIMIT rows in a tree are refused.
 """
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -30,7 +29,6 @@ from amalgam8.sidecar.envoy.choices import first_match, picked
 from amalgam8.sidecar.envoy.faults import Unrenderable, percentage, without_answer
 from amalgam8.sidecar.envoy.kinds import access_config, changed_headers, trace_filters
 from amalgam8.sidecar.envoy.limits import bucket_filter, buckets, limit_filters
-from amalgam8.sidecar.envoy.listener import IDLE
 from amalgam8.sidecar.envoy.messages import (
     ACCESS,
     END_HEADER,
@@ -280,8 +278,6 @@ class _Service:
         configs: list[dict[str, AnyMessage]],
         route: Route,
     ) -> None:
-        if self._passes.hold:
-            message.route.idle_timeout.FromTimedelta(IDLE + timedelta(seconds=self._passes.hold))
         if len(pieces) == 1 and clusters[0] != INTERNAL:
             message.route.cluster = clusters[0]
             for place, config in configs[0].items():
