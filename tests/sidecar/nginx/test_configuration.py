@@ -23,8 +23,8 @@ def test_it_listens_where_it_is_told_and_controls_by_sockets() -> None:
 def test_names_are_never_taken_for_variables() -> None:
     places = Places(Path("/state"), Path("/sockets"))
     found = configuration(places, "::1", 6379, caller("sh$op", ["v$1"]), 2, "0" * 20)
-    assert 'geo $a8_src { default "sh$op:v$1"; }' in found
-    assert found.count("sh$op") == 2
+    assert found.count('"src":"sh${a8_dollar}op:v${a8_dollar}1",') == 2
+    assert found.count("sh$op") == 1, "where Lua is told the service's own name"
 
 
 def test_records_are_written_where_asked_or_not_at_all() -> None:

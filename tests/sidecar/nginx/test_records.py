@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,33 @@ async def test_times_are_in_milliseconds_however_long(tmp_path: Path, seconds: f
         (record,) = await records(tmp_path / "a.log", 1)
         assert seconds * 900 <= record["request_time"] <= seconds * 1000 + 5000
         assert isinstance(record["request_time"], int)
+
+
+async def test_a_record_says_when_a_call_began_however_late_it_ended(tmp_path: Path) -> None:
+    async with running(tmp_path, access_log=tmp_path / "a.log") as mesh, backends("one") as (one,):
+        one.gate = asyncio.Event()
+        await mesh.follow(simple("reviews", one.peer()))
+        before = int(time.time())
+        call = asyncio.ensure_future(mesh.ask("/reviews/x"))
+
+        async def asked() -> bool:
+            return one.calls == 1
+
+        async def later() -> bool:
+            return int(time.time()) > after
+
+        await eventually(asked)
+        after = int(time.time())
+        await eventually(later)
+        one.gate.set()
+        await call
+        one.gate = None
+        await mesh.ask("/reviews/x")
+        held, quick = await records(tmp_path / "a.log", 2)
+        assert before <= datetime.fromisoformat(held["start_time"]).timestamp() <= after
+        assert datetime.fromisoformat(quick["start_time"]).timestamp() > after
+        assert (held["attempts"], held["response_flags"], held["rules"]) == (1, "-", ["-"])
+        assert held.keys() == quick.keys()
 
 
 async def test_the_file_is_put_aside_when_it_has_grown_and_nothing_is_lost(tmp_path: Path) -> None:

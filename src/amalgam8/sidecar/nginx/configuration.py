@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from amalgam8.model.caller import Caller
-from amalgam8.sidecar.nginx.formats import DEFAULTS, formats, written
+from amalgam8.sidecar.nginx.formats import formats, written
 from amalgam8.sidecar.nginx.tcp import Ways, streams
 from amalgam8.sidecar.nginx.upstreams import HEADER_BYTES, authorities, defaults, hop, locations, quoted
 from amalgam8.sidecar.tcp import TcpProxy
@@ -151,8 +151,7 @@ http {{
     ignore_invalid_headers off;
     merge_slashes off;
     uninitialized_variable_warn off;
-    geo $a8_src {{ default {quoted(str(caller))}; }}  # as it is: nothing in it is a variable
-{authorities(places.believed)}{formats()}\
+{authorities(places.believed)}{formats(str(caller))}\
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
     upstream a8 {{
@@ -197,10 +196,8 @@ _VARIABLES = (
     "id",
     "parent",
     "dst",
-    "rule",
     "more",
     "traced",
-    "asked",
     "copies",
     "hop",
     "sni",
@@ -209,7 +206,6 @@ _VARIABLES = (
 
 def _main_server(listen: str, places: Places, record: Path | None) -> str:
     declared = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
-    recorded = "".join(f"            set $a8_{name} {value};\n" for name, value in DEFAULTS.items())
     return f"""\
     server {{
         listen {listen};
@@ -220,7 +216,9 @@ def _main_server(listen: str, places: Places, record: Path | None) -> str:
         log_by_lua_block {{ require("a8.log").handle() }}
 {defaults()}\
         location / {{
-{recorded}            rewrite_by_lua_block {{ require("a8.route").handle() }}
+            set $a8_plain 1;
+            set $a8_rule -;
+            rewrite_by_lua_block {{ require("a8.route").handle() }}
             proxy_set_header Host $http_host;
             proxy_set_header Connection "";
             proxy_set_header x-request-id $a8_id;

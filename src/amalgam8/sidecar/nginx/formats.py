@@ -2,23 +2,18 @@
 
 Members are those of the original's access log, times in milliseconds; ``dst`` is the service and tags of
 the instance that was called, the last one if there were several attempts, or the service alone if none
-was. Only what a format cannot say, several rules or a trace, is put together in ``record.lua``.
+was. The plain format takes for granted what is so of most calls: one attempt, one rule at most, nothing odd,
+begun and ended in the same second. Of other calls ``record.lua`` says these members.
 """
 
+import json
 from pathlib import Path
 
 QUICK = 100
 """Calls up to so many milliseconds have their times looked up as words, which is cheaper than a pattern."""
 
-DEFAULTS = {
-    "start": "$time_iso8601",
-    "plain": "1",
-    "rule": '"-"',
-    "attempts": "1",
-    "flags": '"-"',
-    "fault": "false",
-}
-"""What a record says of a call of which Lua says nothing: one attempt, no rule and nothing odd."""
+DOLLAR = "geo $a8_dollar { default $; }"
+"""A format has no other way to say it."""
 
 
 def _milliseconds() -> str:
@@ -39,37 +34,36 @@ def _milliseconds() -> str:
 """
 
 
-_ASKED = """\
-    map $a8_asked $a8_came { "" $request_uri; default $a8_asked; }
-"""
-"""The path that was asked for; ``odd.lua`` asks for another one, and says which it was."""
-
-_TIMES = (
-    '"status":"$status","start_time":"$a8_start","request_time":$a8_ms,"upstream_response_time":"$a8_took",',
-    '"src":"$a8_src","dst":"$a8_dst","attempts":$a8_attempts,"response_flags":"$a8_flags",',
-    '"module":"NGINX","method":"$request_method","protocol":"$server_protocol","fault":$a8_fault,',
+_KNOWN = (
+    '"status":"$status","request_time":$a8_ms,"upstream_response_time":"$a8_took",',
+    '"dst":"$a8_dst","module":"NGINX","method":"$request_method","protocol":"$server_protocol",',
     '"upstream_host":"$upstream_addr","bytes_received":$request_length,"bytes_sent":$body_bytes_sent,',
 )
 """What nginx alone knows at the end of a call, and nobody but nginx can have put in."""
 
-_WORDS = (
-    '"path":"$a8_came","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
+_PLAIN = (
+    '"start_time":"$time_iso8601","attempts":1,"response_flags":"-","fault":false,',
+    '"path":"$request_uri","user_agent":"$http_user_agent","x_forwarded":"$http_x_forwarded_for",',
     '"request_id":"$a8_id","auth":"$http_host",',
-    '"message":"$request_method $a8_came $status",',
+    '"message":"$request_method $request_uri $status","rules":["$a8_rule"]}',
 )
 
 
-def formats() -> str:
-    """Formats of the access record: with one rule at most, and with what Lua wrote."""
-    formats = (
-        ("a8_plain", "json", ("{", *_TIMES, *_WORDS, '"rules":["$a8_rule"]}')),
-        ("a8_more", "none", ("{", *_TIMES, "$a8_more}")),
-    )
-    found = _milliseconds() + _ASKED
+def formats(source: str) -> str:
+    """Formats of the access record: of most calls, and with what Lua wrote; ``source`` is the caller."""
+    said = f'{{"src":{_literal(source)},'
+    formats = (("a8_plain", "json", (*_KNOWN, *_PLAIN)), ("a8_more", "none", (*_KNOWN, "$a8_more}")))
+    found = _milliseconds() + f"    {DOLLAR}\n"
     for name, escape, pieces in formats:
-        quoted = " ".join(f"'{piece}'" for piece in pieces)
+        quoted = " ".join(f"'{piece}'" for piece in (said, *pieces))
         found += f"    log_format {name} escape={escape} {quoted};\n"
     return found
+
+
+def _literal(text: str) -> str:
+    """A JSON string that stands in a format as it is: nothing in it is a variable, or ends a word."""
+    encoded = json.dumps(text).replace("\\", "\\\\").replace("'", "\\'")
+    return encoded.replace("$", "${a8_dollar}")
 
 
 def written(record: Path | None, traced: Path) -> str:

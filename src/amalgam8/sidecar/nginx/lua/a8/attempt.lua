@@ -7,6 +7,7 @@ local doors = require "a8.doors"
 local eject = require "a8.eject"
 local fault = require "a8.fault"
 local pick = require "a8.pick"
+local record = require "a8.record"
 local refuse = require "a8.refuse"
 
 local CONNECT, HEADERS, IDLE = 1, 15, 3600
@@ -210,7 +211,7 @@ function M.failed()
     elseif failure == "reset" and call.hopped and var.a8_hop:match("^%S+ %-1") then
         return refuse.close()
     elseif failure == "timeout" then
-        var.a8_flags = "UT"
+        record.of(call).flags = "UT"
         return refuse.failed(504)
     elseif failure == "connect" then
         if not call.hopped then
@@ -218,7 +219,7 @@ function M.failed()
         end
         return refuse.call(call, "UF")
     end
-    var.a8_flags = "UC"
+    record.of(call).flags = "UC"
     return refuse.failed(503)
 end
 

@@ -24,32 +24,25 @@ local function settle(call, status)
     if target.resilience and call.attempt > 0 and status ~= GONE then
         eject.count(target, call.peer, status >= 500)
     end
-    if call.attempt ~= 1 or call.faults then
-        local tries = call.attempt + (call.faults or 0)
-        ngx.var.a8_attempts = tries ~= 1 and tries or call.attempt
-    end
+    local tries = call.attempt + (call.faults or 0)
+    return tries ~= 1 and tries or call.attempt
 end
 
 -- The handler of log_by_lua.
 function M.handle()
     local status = ngx.status
-    local took = (ngx.now() - ngx.req.start_time()) * 1000
-    local class = floor(status / 100)
-    local call = context.take()
+    local now, started = ngx.now(), ngx.req.start_time()
+    local call = context.take() or {}
+    local attempts = call.target and settle(call, status) or 0
     if status == GONE then
-        ngx.var.a8_flags = "DC"
+        record.of(call).flags = "DC"
     end
-    if not call then
-        record.none()
-        return figures.count(figures.tally(NOBODY), "", class, nil, took)
-    end
-    if call.target then
-        settle(call, status)
-    else
-        record.none()
+    if call.said or attempts ~= 1 or floor(now) ~= floor(started) then
+        record.write(record.of(call), attempts, started)
     end
     local tally = call.service and call.service.tally or figures.tally(NOBODY)
-    return figures.count(tally, call.peer and call.peer.version or "", class, call.reason, took)
+    local version, class = call.peer and call.peer.version or "", floor(status / 100)
+    return figures.count(tally, version, class, call.reason, (now - started) * 1000)
 end
 
 return M

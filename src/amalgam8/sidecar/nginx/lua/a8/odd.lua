@@ -12,12 +12,11 @@ local M = { socket = "" }
 
 -- The path asked for, where this is such a call sent once more.
 function M.target()
-    local target, var = headers.odd, ngx.var
-    if not target or var.server_addr ~= M.socket then
+    local target = headers.odd
+    if not target or ngx.var.server_addr ~= M.socket then
         headers.odd = nil
         return nil
     end
-    var.a8_asked = target
     ngx.header["connection"] = "close"  -- the next call may be an ordinary one
     return target
 end

@@ -2,6 +2,9 @@
 
 local cjson = require "cjson.safe"
 
+local context = require "a8.context"
+local record = require "a8.record"
+
 local STATUS = { unknown = 404, unavailable = 503, denied = 403, limited = 429 }
 local SENTENCE = {
     unknown = "no such service",
@@ -26,13 +29,14 @@ function M.answer(refused, flag)
         service = refused.name,
         rule = refused.rule,
     }
-    if refused.rule ~= "" and var.a8_more == "" then
+    local said = record.of(context.get() or refused)
+    if refused.rule ~= "" and not said.rules then
         var.a8_rule = refused.rule
     end
     if refused.service and (var.a8_dst or "") == "" then
         var.a8_dst = refused.name
     end
-    var.a8_flags = flag or FLAG[kind] or "-"
+    said.flags = flag or FLAG[kind]
     local encoded = cjson.encode(body) .. "\n"
     ngx.header["content-length"] = #encoded
     if ngx.req.get_method() ~= "HEAD" then

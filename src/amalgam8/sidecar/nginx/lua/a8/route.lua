@@ -128,7 +128,7 @@ local function act(service, call, now)
     local entry = service.traces[1] and first(service.traces, get, now)
     local traces = entry and entry.acts[target]
     if traces and traces[1] then
-        call.traces = traces
+        record.of(call).traces = traces
         note(entry.rule)
     end
     entry = service.faults[1] and first(service.faults, get, now)
@@ -204,8 +204,8 @@ local function decide(target, now)
     if service.acts then
         act(service, call, now)
     end
-    if rules_count > 0 or call.traces then
-        record.note(rules, rules_count, call.traces)
+    if rules_count > 0 then
+        record.rules(call, rules, rules_count)
     end
     return call
 end
@@ -216,17 +216,19 @@ local function pass_faults(call)
         local held, status = fault.throw(call.acts)
         if held > 0 then
             local left = call.deadline and call.deadline - ngx.now()
-            ngx.var.a8_fault, ngx.var.a8_flags = "true", "DI"
+            local said = record.of(call)
+            said.fault, said.flags = true, "DI"
             ngx.sleep(left and math.max(math.min(held, left), 0) or held)
             if left and held >= left then
-                ngx.var.a8_flags = "DI,UT"
+                said.flags = "DI,UT"
                 return false, 504
             end
         end
         if not status then
             return true
         end
-        ngx.var.a8_fault, ngx.var.a8_flags = "true", held > 0 and "DI,FI" or "FI"
+        local said = record.of(call)
+        said.fault, said.flags = true, held > 0 and "DI,FI" or "FI"
         if not fault.retryable(status, call) then
             return false, status
         end
@@ -263,7 +265,7 @@ local function pass_limits(call)
     local inside, problem = slots.enter(call.target, call.deadline)
     call.inside = inside
     if problem == "late" then
-        ngx.var.a8_flags = "UT"
+        record.of(call).flags = "UT"
         refuse.failed(504)
     elseif problem then
         refuse.call(call, "UO")
@@ -286,15 +288,22 @@ function M.handle()
         var.a8_parent = var.http_traceparent
     end
     ids.give(id ~= "", parent ~= "")
-    local call, refused = decide(odd.target() or var.request_uri, now)
+    local asked = odd.target()
+    local call, refused = decide(asked or var.request_uri, now)
     if not call then
         if not refused then
             return ngx.exec("@a8_whole")
         end
         context.set(refused)
+        if asked then
+            record.of(refused).asked = asked
+        end
         return refuse.answer(refused)
     end
     context.set(call)
+    if asked then
+        record.of(call).asked = asked
+    end
     var.a8_path = call.path
     local plain = is_plain(call)
     if not plain then
