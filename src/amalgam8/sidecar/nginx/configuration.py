@@ -115,11 +115,12 @@ http {{
     lua_shared_dict a8_figures 16m;
     lua_regex_match_limit 100000;
     lua_max_pending_timers 64;
+    lua_malloc_trim 100000;  # it looks through the whole heap, and takes away what the next call needs
     init_by_lua_block {{
         require "resty.core"
         require("ngx.re").opt("jit_stack_size", 1048576)
-        -- Else the way of a call is given up as too long to be compiled.
-        require("jit.opt").start("maxirconst=4000")
+        -- The way of a call is long, and compiled piece by piece before it is tried, and given up, as a whole.
+        require("jit.opt").start("maxirconst=4000", "hotexit=2")
         local apply, attempt, odd = require "a8.apply", require "a8.attempt", require "a8.odd"
         require("a8.ids").run = "{run}"
         apply.own = {quoted(caller.service)}

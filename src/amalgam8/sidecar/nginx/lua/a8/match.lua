@@ -161,6 +161,10 @@ end
 
 -- The first entry that is in force at ``now`` and whose condition holds.
 function M.first(entries, get, now)
+    local foremost = entries[1]
+    if foremost and not (foremost.look or foremost.match or foremost.expires) then
+        return foremost  -- without a loop, at which the compiler of Lua begins anew
+    end
     local i, count = 1, #entries
     while i <= count do
         local entry = entries[i]
