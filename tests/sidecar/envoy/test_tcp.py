@@ -339,6 +339,24 @@ async def test_a_filter_that_is_refused_holds_up_neither_limits_nor_their_routes
         assert await ends(port, 4) == {"two": 4}
 
 
+async def test_instances_that_envoy_refuses_are_blamed_on_their_destination_and_hold_up_no_other(
+    mesh: Mesh, port: int
+) -> None:
+    async with echoes("one") as (one,), backends("web") as (web,):
+        odd = Peer("odd", Address("127.0.0.1", 70_000), ("v2",))
+        peers = {"v1": (one.peer("v1"),), "v2": (odd,)}
+        only_first, both = [(ALWAYS, {"v1": 1})], [(ALWAYS, {"v1": 1, "v2": 1})]
+        await mesh.follow(service("svc", only_first, peers))
+        confirmed = await mesh.follow(service("svc", both, peers), simple("web", web.peer()))
+        assert [rejection.destination for rejection in confirmed.rejected] == ["svc"]
+        assert "65535" in confirmed.rejected[0].reason
+        assert await statuses(mesh, 3, "/web/") == {200: 3}
+        assert await ends(port, 4) == {"one": 4}, "the connections stay as they were"
+        peers = {"v1": (one.peer("v1"),), "v2": (one.peer("v2"),)}
+        confirmed = await mesh.follow(service("svc", both, peers), simple("web", web.peer()))
+        assert confirmed.rejected == ()
+
+
 async def test_a_port_that_is_taken_is_told_with_the_setting(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -243,7 +243,9 @@ class _Configuration:
 
     def _want(self) -> None:
         held = self._ads.held(ROUTES, SECOND)
-        self._state = self._renderer.state(self._trial.chosen, self._ads.clusters, held, self._clock())
+        self._state = self._renderer.state(
+            self._trial.chosen, self._ads.clusters, held, self._clock(), self._bad_targets
+        )
         self._ads.want(self._state)
 
     def _advance(self) -> None:
@@ -267,7 +269,7 @@ class _Configuration:
 
     def _learn_targets(self) -> bool:
         bad = {
-            name: refusal.words
+            name: _reason(refusal.words)
             for kind in (CLUSTER, ENDPOINTS)
             for name, refusal in self._ads.refused(kind).items()
             if self._renderer.version(kind, name) == refusal.version
@@ -304,6 +306,7 @@ class _Configuration:
     def _learn_acceptance(self) -> bool:
         if self._ads.followed is not self._state or self._stamp is None:
             return False
+        self._renderer.followed()
         if not self._trial.complete:
             self._trial.accepted()
         if not self._trial.complete:
@@ -323,7 +326,7 @@ class _Configuration:
 
 
 def _reason(words: str) -> str:
-    """Why Envoy refuses a filter, which stands after a dump of the whole filter."""
+    """Why Envoy refuses something, which stands after a dump of the whole of it, if there is one."""
     return words.rpartition("\n")[2].lstrip(": ")
 
 

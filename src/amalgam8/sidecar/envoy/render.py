@@ -4,7 +4,7 @@ Pure but for what it remembers. It also remembers targets that left the Routing,
 their clusters, and keeps their endpoints up to date as far as their instances are known from others.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 import msgspec
 
@@ -93,16 +93,23 @@ class Renderer:
         return self._rendering
 
     def state(
-        self, chosen: Mapping[str, Branch], kept: Iterable[str], held: str | None = None, now: float = 0.0
+        self,
+        chosen: Mapping[str, Branch],
+        kept: Iterable[str],
+        held: str | None = None,
+        now: float = 0.0,
+        refused: Container[str] = (),
     ) -> State:
         """Everything for Envoy, from the chosen parts; ``kept`` are clusters that Envoy still has.
+
+        It does not take those that are ``refused``, or their endpoints, and no chosen part leads to them.
 
         ``held`` is the version of the second pass's routes that Envoy has; ``now`` in seconds.
         """
         needed: set[str] = set()
         for part in chosen.values():
             needed |= part.targets
-        connections = self._tcp.render(self._services)
+        connections = self._tcp.render(self._services, refused)
         needed |= connections.targets
         known = needed | set(kept)
         targets = {target_name(name) for name in known}
@@ -123,6 +130,10 @@ class Renderer:
             connections=connections.filters,
             hold=hold,
         )
+
+    def followed(self) -> None:
+        """Envoy has all of the state that was made last."""
+        self._tcp.followed()
 
     def version(self, kind: str, name: str) -> str:
         """The version of a target's cluster or endpoints as they would be sent now."""

@@ -5,7 +5,7 @@ resource of its own: a new one counts for connections that come after it, and le
 old version too, for as long as both sides want. Until the first one comes, connections are closed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,10 @@ def tcp_listeners(host: str, proxies: Iterable[TcpProxy]) -> dict[str, Resource]
 
 
 class TcpFilters:
-    """Renders the filters of all ports. ``source`` is the caller as ``name:tag,tag``."""
+    """Renders the filters of all ports, and remembers those that Envoy last had with all that they lead to.
+
+    ``source`` is the caller as ``name:tag,tag``.
+    """
 
     def __init__(
         self, proxies: Iterable[TcpProxy] = (), source: str = "", records: Path | None = None
@@ -89,19 +92,30 @@ class TcpFilters:
         self._proxies = tuple(proxies)
         self._source = source
         self._records = records
+        self._given: dict[str, tuple[Resource, frozenset[str]]] = {}
+        self._good = self._given
 
-    def render(self, routing: Routing) -> Rendered:
-        targets: set[str] = set()
-        filters: dict[str, Resource] = {}
+    def render(self, routing: Routing, refused: Container[str] = ()) -> Rendered:
+        """A filter that would lead to one of the ``refused`` targets stays as it was; a new one closes."""
+        given: dict[str, tuple[Resource, frozenset[str]]] = {}
         for proxy in self._proxies:
-            found = connection(proxy, routing)
-            slices = found.slices if found else ()
-            targets |= {piece.target.name for piece in slices}
-            name = listener_name(proxy)
-            config = packed(self._filter(proxy, found))
-            message = extension_pb2.TypedExtensionConfig(name=name, typed_config=config)
-            filters[name] = resource(name, serialized(message))
-        return Rendered(filters, frozenset(targets))
+            name, found = listener_name(proxy), connection(proxy, routing)
+            needed = frozenset(piece.target.name for piece in found.slices) if found else frozenset[str]()
+            if not any(target in refused for target in needed):
+                given[name] = self._resource(proxy, found), needed
+            else:
+                given[name] = self._good.get(name) or (self._resource(proxy, None), frozenset())
+        self._given = given
+        filters = {name: filter_ for name, (filter_, _) in given.items()}
+        return Rendered(filters, frozenset[str]().union(*(needed for _, needed in given.values())))
+
+    def followed(self) -> None:
+        """Envoy has all of what was rendered last."""
+        self._good = self._given
+
+    def _resource(self, proxy: TcpProxy, found: Connection | None) -> Resource:
+        name, config = listener_name(proxy), packed(self._filter(proxy, found))
+        return resource(name, serialized(extension_pb2.TypedExtensionConfig(name=name, typed_config=config)))
 
     def _filter(self, proxy: TcpProxy, found: Connection | None) -> Any:
         message = _closing(proxy)

@@ -119,7 +119,7 @@ http {{
     init_by_lua_block {{
         require "resty.core"
         require("ngx.re").opt("jit_stack_size", 1048576)
-        -- The way of a call is long, and compiled piece by piece before it is tried, and given up, as a whole.
+        -- The way of a call is long, and compiled in pieces before it is tried, and given up, as a whole.
         require("jit.opt").start("maxirconst=4000", "hotexit=2")
         local apply, attempt, odd = require "a8.apply", require "a8.attempt", require "a8.odd"
         require("a8.ids").run = "{run}"
