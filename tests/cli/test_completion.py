@@ -1,6 +1,7 @@
 """Completion as a shell sees it: its script, and the words for a line that has begun."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,11 @@ import pytest
 from amalgam8.cli.completion import VARIABLE
 from amalgam8.cli.main import main
 from tests.cli.standin import StandIn, stand_in
-from tests.conftest import free_port
+from tests.cli.terminal import terminal
+from tests.conftest import eventually, free_port
+
+EDITING = "\x1b[?2004h"
+"""What zsh says to the terminal when it waits for keys."""
 
 
 async def completed(*line: str, controller: str = "", registry: str = "") -> list[str]:
@@ -79,24 +84,74 @@ def test_a_script_names_the_program(shell: str, capsys: pytest.CaptureFixture[st
     assert VARIABLE in script
 
 
-def test_bash_takes_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bash = shutil.which("bash")
-    assert bash
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Where a shell finds the program, and a home without anybody's settings."""
     program = tmp_path / "a8ctl"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m amalgam8.cli.main "$@"\n')
     program.chmod(0o755)
-    assert main(["completion", "bash"]) == 0
-    script = capsys.readouterr().out
-    line = 'COMP_WORDS=(a8ctl traffic-s); COMP_CWORD=1; _a8ctl_completion a8ctl; echo "${COMPREPLY[@]}"'
-    environ = {
+    return {
         **os.environ,
+        "HOME": str(tmp_path),
         "PATH": f"{tmp_path}:{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "TERM": "dumb",
     }
+
+
+def script_of(name: str, capsys: pytest.CaptureFixture[str], folder: Path) -> tuple[str, Path]:
+    """The shell, and a file with its script; the test is left out where there is no such shell."""
+    shell = shutil.which(name)
+    if shell is None:
+        pytest.skip(f"{name} is not installed")
+    assert main(["completion", name]) == 0
+    file = folder / f"completion.{name}"
+    file.write_text(capsys.readouterr().out)
+    return shell, file
+
+
+def test_bash_takes_the_script(
+    tmp_path: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bash, file = script_of("bash", capsys, tmp_path)
+    line = 'COMP_WORDS=(a8ctl traffic-s); COMP_CWORD=1; _a8ctl_completion a8ctl; echo "${COMPREPLY[@]}"'
     ran = subprocess.run(
-        [bash, "--norc", "-c", f"{script}\n{line}"], env=environ, capture_output=True, text=True, timeout=60
+        [bash, "--norc", "-c", f". {file}\n{line}"], env=environ, capture_output=True, text=True, timeout=60
     )
     assert (ran.stdout.split(), ran.stderr) == (["traffic-start", "traffic-step"], "")
+
+
+def test_fish_takes_the_script(
+    tmp_path: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fish, file = script_of("fish", capsys, tmp_path)
+    asked = f"source {file}; complete -C 'a8ctl traffic-s'"
+    ran = subprocess.run(
+        [fish, "--no-config", "-c", asked], env=environ, capture_output=True, text=True, timeout=60
+    )
+    offered = [line.split("\t")[0] for line in ran.stdout.splitlines()]
+    assert (offered, ran.stderr) == (["traffic-start", "traffic-step"], "")
+
+
+async def test_zsh_takes_the_script(
+    tmp_path: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    zsh, file = script_of("zsh", capsys, tmp_path)
+    async with terminal(zsh, "-f", "-i", env=environ) as screen:
+        screen.type(f"autoload -Uz compinit; compinit -u -D; source {file}; echo rea''dy\n")
+
+        async def ready() -> bool:
+            return EDITING in screen.shown().partition("\nready")[2]
+
+        async def offered() -> bool:
+            return re.findall(r"^([\w-]+) +-- ", screen.shown(), re.MULTILINE) == [
+                "traffic-start",
+                "traffic-step",
+            ]
+
+        await eventually(ready)
+        screen.type("a8ctl traffic-s\t\t")
+        await eventually(offered, within=30)
 
 
 def test_another_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,19 +1,15 @@
 """top against a real controller: the figures of all sidecars together."""
 
-import asyncio
-import contextlib
 import json
-import os
-import pty
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
 
 from amalgam8.cli.top import seconds
 from amalgam8.model.caller import Caller
 from amalgam8.model.traffic import Count, Tally, Traffic
 from tests.cli.real import Real
+from tests.cli.terminal import terminal
 from tests.conftest import eventually
 
 CLEAR = "\x1b[H\x1b[J"
@@ -52,11 +48,13 @@ async def test_the_table(mesh: Real) -> None:
 async def test_on_a_terminal_it_shows_what_is_new_until_it_is_interrupted(mesh: Real) -> None:
     now = time.monotonic()
     await counted(mesh, (now - 10, Tally(), Tally()), (now, Tally(100), Tally()))
-    async with terminal(mesh, "top", "--every", "0.5s") as (process, shown):
+    url = f"http://127.0.0.1:{mesh.controller.port}"
+    command = (sys.executable, "-m", "amalgam8.cli.main", "--controller-url", url)
+    async with terminal(*command, "top", "--every", "0.5s") as screen:
 
         async def frame() -> str:
             """The whole of the newest one that ended."""
-            *_, last = ["", *shown().split(CLEAR)[1:]]
+            *_, last = ["", *screen.shown().split(CLEAR)[1:]]
             return last if "Ctrl-C ends this." in last else ""
 
         assert "10.0" in await eventually(frame)
@@ -67,39 +65,9 @@ async def test_on_a_terminal_it_shows_what_is_new_until_it_is_interrupted(mesh: 
             return "33.0" in await frame() and "2 sidecars report" in await frame()
 
         await eventually(renewed, what="figures of another sidecar")
-        process.send_signal(signal.SIGINT)
-        assert await process.wait() == 130
-        assert "Traceback" not in shown()
-
-
-@contextlib.asynccontextmanager
-async def terminal(
-    mesh: Real, *argv: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, Callable[[], str]]]:
-    """A command on a terminal of its own, and all that it has shown there."""
-    ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
-    seen = bytearray()
-
-    def shown() -> str:
-        with contextlib.suppress(OSError):  # nothing more just now, or at all
-            while data := os.read(ours, 65536):
-                seen.extend(data)
-        return seen.decode()
-
-    url = f"http://127.0.0.1:{mesh.controller.port}"
-    command = (sys.executable, "-m", "amalgam8.cli.main", "--controller-url", url, *argv)
-    try:
-        process = await asyncio.create_subprocess_exec(*command, stdout=theirs, stderr=theirs)
-        try:
-            yield process, shown
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    finally:
-        os.close(ours)
-        os.close(theirs)
+        screen.process.send_signal(signal.SIGINT)
+        assert await screen.process.wait() == 130
+        assert "Traceback" not in screen.shown()
 
 
 async def test_whoever_looks_makes_reports_come_quickly(mesh: Real) -> None:
