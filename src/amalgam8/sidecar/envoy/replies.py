@@ -52,6 +52,7 @@ def first_pass() -> list[Any]:
             limited,
         ),
         _unavailable("UH", "UF", "UO", "NC"),
+        _too_long(),
         *_unsaid(),
     ]
 
@@ -64,11 +65,17 @@ def second_pass() -> list[Any]:
     final = {"header": {"key": FINAL_HEADER, "value": "true"}}
     refused = _unavailable("UH", "UO", "NC")
     refused["headers_to_add"].append(final)
-    return [refused, _unavailable("UF"), *_unsaid()]
+    return [refused, _unavailable("UF"), _too_long(), *_unsaid()]
 
 
 def _unavailable(*flags: str) -> dict[str, Any]:
     return _mapper(by_flags(*flags), 503, "unavailable", _KEY, _NAMED, _RULED)
+
+
+def _too_long() -> dict[str, Any]:
+    """An instance refused the connection, and too much of the body had come to be sent to another."""
+    where = by_expression("response.code_details == 'request_payload_exceeded_retry_buffer_limit'")
+    return _mapper(where, 503, "unavailable", _KEY, _NAMED, _RULED)
 
 
 def _unsaid() -> list[dict[str, Any]]:
