@@ -1,7 +1,8 @@
 """The proxies under test, by name: each can start, follow a Routing, and stop.
 
-``lacks`` are features (``needs`` of cases) that a proxy does not have yet. It is the only such list; what is
-left out because of it is counted at the end of the run.
+``lacks`` are features (``needs`` of cases) that a proxy does not have. It is the only such list. No case is
+left out because of it now, and would be counted at the end of the run; two tests hold a proxy to what happens
+instead.
 """
 
 import contextlib
