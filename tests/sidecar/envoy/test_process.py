@@ -52,6 +52,12 @@ async def test_a_taken_port_is_refused_with_one_line(tmp_path: Path) -> None:
     )
 
 
+async def test_a_record_that_cannot_be_written_is_refused_with_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"^access_log: .* cannot be written to \(No such file"):
+        async with running(tmp_path, access_log=tmp_path / "no" / "a.log"):
+            raise AssertionError("it runs")
+
+
 async def test_a_port_that_is_taken_after_the_check_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -244,6 +245,11 @@ async def test_a_missing_binary_is_refused_with_a_sentence(tmp_path: Path) -> No
         await _nginx(tmp_path, binary="/bin/true").run()
 
 
+async def test_a_record_that_cannot_be_written_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"^access_log: .* cannot be written to \(No such file"):
+        await _nginx(tmp_path, access_log=tmp_path / "no" / "a.log").run()
+
+
 async def test_it_ends_with_all_its_workers(tmp_path: Path) -> None:
     async with running(tmp_path, workers=2) as mesh:
         await until(lambda: len(workers(mesh)) == 2)
@@ -262,13 +268,13 @@ async def test_figures_have_the_names_of_the_project(mesh: Mesh) -> None:
         assert "a8_proxy_restarts_total 0\n" in text
 
 
-def _nginx(folder: Path, port: int | None = None, binary: str | None = None) -> Nginx:
+def _nginx(folder: Path, port: int | None = None, **more: Any) -> Nginx:
     return Nginx(
         state_dir=folder,
         listen_host="127.0.0.1",
         http_port=port or free_port(),
         own_service=caller("shop"),
-        binary=binary,
+        **more,
     )
 
 
@@ -281,6 +287,7 @@ def test_a_sidecar_with_nginx_imports_nothing_of_the_other_proxy() -> None:
     program = """
 import sys
 from pathlib import Path
+from typing import Any
 from amalgam8.sidecar.main import main, make_proxy
 from amalgam8.sidecar.settings import Settings
 make_proxy(Settings(proxy_adapter="nginx"), Path("/nowhere"))

@@ -199,3 +199,44 @@ async def test_the_caller_stands_in_records_as_it_is_called(tmp_path: Path) -> N
         await mesh.ask("/nobody/x")
         (record,) = await records(tmp_path / "a.log", 1)
         assert record["src"] == 'sh$op"{}:v$1'
+
+
+@pytest.mark.parametrize("odd", ['"', "\\", "é", "\\u0041", '"}\'{"', "%s$status"])
+async def test_whatever_a_request_says_a_record_is_one_line_of_json(tmp_path: Path, odd: str) -> None:
+    async with running(tmp_path, access_log=tmp_path / "a.log") as mesh, backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+        names = ("user-agent", "x-forwarded-for", "x-request-id")
+        for _ in range(2):
+            await mesh.ask(f"/reviews/x?{odd}", *((name, f"a{odd}b") for name in names))
+        for record in await records(tmp_path / "a.log", 2):
+            said = [record["user_agent"], record["x_forwarded"], record["request_id"]]
+            assert said == [f"a{odd}b"] * 3
+            assert (record["path"], record["status"]) == (f"/reviews/x?{odd}", "200")
+
+
+async def test_records_of_many_paths_each_name_their_own(tmp_path: Path) -> None:
+    """More than are kept to be said again, and too long to be kept."""
+    async with running(tmp_path, access_log=tmp_path / "a.log") as mesh, backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+        paths = [f"/reviews/{number}/{'x' * (number % 300)}" for number in range(1500)]
+        async with Client(mesh.port) as client:
+            for path in paths:
+                await client.ask(path, [("x-request-id", path[9:])])
+        found = await records(tmp_path / "a.log", len(paths))
+        assert [record["path"] for record in found] == paths
+        assert [record["request_id"] for record in found] == [path[9:] for path in paths]
+
+
+async def test_workers_write_whole_lines_and_the_last_ones_when_they_end(tmp_path: Path) -> None:
+    file, each = tmp_path / "a.log", 300
+    async with running(tmp_path, access_log=file, workers=2) as mesh, backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+
+        async def call(number: int) -> None:
+            async with Client(mesh.port) as client:
+                for _ in range(each):
+                    await client.ask(f"/reviews/{number}/{'y' * 400}")
+
+        await asyncio.gather(*(call(number) for number in range(4)))
+    found = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sorted(record["path"][9] for record in found) == sorted("0123" * each)

@@ -32,7 +32,7 @@ from amalgam8.sidecar.envoy.server import Stream, serving
 from amalgam8.sidecar.envoy.slices import write as write_slices
 from amalgam8.sidecar.envoy.tcp import TcpFilters, listener_name, stats, tcp_listeners
 from amalgam8.sidecar.envoy.trial import WORDS_LIMIT, Trial
-from amalgam8.sidecar.listening import check_port, listen_address, port_taken
+from amalgam8.sidecar.preflight import check_port, check_writable, listen_address, port_taken
 from amalgam8.sidecar.proxy import Confirmed, Demand, Desired, Stamp
 from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import trust
@@ -72,8 +72,7 @@ class Envoy:
         self._state_dir = state_dir
         self._host, self._port = listen_host, http_port
         self._own = own_service
-        self._binary = binary
-        self._workers = workers
+        self._binary, self._workers = binary, workers
         self._linger = linger
         self._render_service = render_service
         self._authorities, self._verify = ca_cert_file, tls_verify
@@ -97,13 +96,14 @@ class Envoy:
         """Start Envoy, keep it running and configured; returns only when cancelled, then ends it.
 
         Raises:
-            InvalidSetting: no binary, no such address, or the port cannot be had.
+            InvalidSetting: no binary, no such address, or port or access log cannot be had.
         """
         binary = find_binary(self._binary)
         host = listen_address(self._host)
         ports = {MAIN: self._port} | {listener_name(proxy): proxy.port for proxy in self._tcp_proxies}
         for name, port in ports.items():
             check_port(host, port, _setting(name))
+        check_writable(self._records, "access_log")
         written = loggers(str(self._own), self._records, self._state_dir / "traced.log")
         own = listeners(host, self._port, written, self._slices_file, secrets.token_hex(16), self._workers)
         renderer = Renderer(

@@ -17,7 +17,6 @@ from typing import Any
 from amalgam8.model.caller import Caller
 from amalgam8.model.errors import InvalidSetting, Unreachable
 from amalgam8.runtime.latest import Latest
-from amalgam8.sidecar.listening import check_port, listen_address, port_taken
 from amalgam8.sidecar.nginx import slices
 from amalgam8.sidecar.nginx.configuration import Places, configuration
 from amalgam8.sidecar.nginx.documents import Documents, RenderService
@@ -30,6 +29,7 @@ from amalgam8.sidecar.nginx.process import (
 from amalgam8.sidecar.nginx.records import Records
 from amalgam8.sidecar.nginx.render import line
 from amalgam8.sidecar.nginx.tcp import figures
+from amalgam8.sidecar.preflight import check_port, check_writable, listen_address, port_taken
 from amalgam8.sidecar.proxy import Confirmed, Demand, Desired
 from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import trust
@@ -95,7 +95,7 @@ class Nginx:
         """Start nginx, keep it running and configured; returns only when cancelled, then ends it.
 
         Raises:
-            InvalidSetting: no binary or module, no such address, or the port cannot be had.
+            InvalidSetting: no binary or module, no such address, or port or access log cannot be had.
         """
         binary = find_binary(self._binary)
         modules = await find_modules(binary, tcp=bool(self._tcp_proxies))
@@ -103,6 +103,7 @@ class Nginx:
         ports = {self._port: "http_listener_port"} | {each.port: "tcp_proxies" for each in self._tcp_proxies}
         for port, setting in ports.items():
             check_port(host, port, setting)
+        check_writable(self._record, "access_log")
         with _socket_folder(self._state_dir) as sockets:
             places = Places(self._state_dir, sockets, modules, self._trust)
             self._places = places

@@ -14,7 +14,6 @@ from pathlib import Path
 import msgspec
 
 from amalgam8.model.caller import Caller
-from amalgam8.sidecar.nginx.formats import formats, written
 from amalgam8.sidecar.nginx.tcp import Ways, streams
 from amalgam8.sidecar.nginx.upstreams import HEADER_BYTES, authorities, defaults, hop, locations, quoted
 from amalgam8.sidecar.tcp import TcpProxy
@@ -97,6 +96,7 @@ def configuration(
     listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     loads = "".join(f"load_module {module};\n" for module in places.modules)
     folder = places.folder
+    written = quoted(str(record)) if record else "nil"
     return f"""\
 {loads}daemon off;
 pcre_jit on;
@@ -121,16 +121,19 @@ http {{
         require("ngx.re").opt("jit_stack_size", 1048576)
         -- The way of a call is long, and compiled in pieces before it is tried, and given up, as a whole.
         require("jit.opt").start("maxirconst=4000", "hotexit=2")
-        local apply, attempt, odd = require "a8.apply", require "a8.attempt", require "a8.odd"
+        local apply, attempt, odd, record =
+            require "a8.apply", require "a8.attempt", require "a8.odd", require "a8.record"
         require("a8.ids").run = "{run}"
         apply.own = {quoted(caller.service)}
         attempt.hop = "unix:{places.hop}"
         odd.socket = "unix:{places.odd}"
+        record.start({quoted(str(caller))}, {written}, {quoted(str(places.traced))})
         require "a8.route"
         require "a8.log"
         require "a8.post"
     }}
     init_worker_by_lua_block {{ require("a8.apply").start() }}
+    exit_worker_by_lua_block {{ require("a8.lines").finish() }}
     client_body_temp_path {folder}/temporary;
     proxy_temp_path {folder}/temporary;
     fastcgi_temp_path {folder}/temporary;
@@ -140,6 +143,7 @@ http {{
     default_type "";
     server_tokens off;
     tcp_nodelay on;
+    request_pool_size 12k;  # what a call needs, in one piece and not in three
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
     client_header_timeout 15s;
@@ -152,7 +156,8 @@ http {{
     ignore_invalid_headers off;
     merge_slashes off;
     uninitialized_variable_warn off;
-{authorities(places.believed)}{formats(str(caller))}\
+{authorities(places.believed)}\
+    map "" $a8_ended {{ default '{_ENDED}'; }}
     map $http_upgrade $a8_connection {{ default ""; "~*^websocket$" "upgrade"; }}
     map $http_upgrade $a8_upgrade {{ default ""; "~*^websocket$" $http_upgrade; }}
     upstream a8 {{
@@ -165,7 +170,7 @@ http {{
         balancer_by_lua_block {{ require("a8.attempt").balance() }}
         balancer_keepalive {KEPT_CONNECTIONS};
     }}
-{_main_server(f"{listen} backlog=4096", places, record)}
+{_main_server(f"{listen} backlog=4096", places)}
 {hop(str(places.hop))}
     server {{
         listen unix:{places.whole};
@@ -196,29 +201,31 @@ _VARIABLES = (
     "host",
     "id",
     "parent",
-    "dst",
-    "more",
-    "traced",
     "copies",
     "hop",
     "sni",
 )
 
 
-def _main_server(listen: str, places: Places, record: Path | None) -> str:
+_ENDED = (
+    '"protocol":"$server_protocol","bytes_received":$request_length,"bytes_sent":$body_bytes_sent,'
+    '"upstream_response_time":"$upstream_header_time'
+)
+"""What nginx alone knows at the end of a call, and nobody else can have put in; ``record.lua`` goes on."""
+
+
+def _main_server(listen: str, places: Places) -> str:
     declared = "".join(f'            set $a8_{name} "";\n' for name in _VARIABLES)
     return f"""\
     server {{
         listen {listen};
         listen unix:{places.odd};
         http2 on;
-{written(record, places.traced)}        error_page 400 = /.a8/odd;
+        error_page 400 = /.a8/odd;
         error_page 500 502 503 504 = @a8_failed;
         log_by_lua_block {{ require("a8.log").handle() }}
 {defaults()}\
         location / {{
-            set $a8_plain 1;
-            set $a8_rule -;
             rewrite_by_lua_block {{ require("a8.route").handle() }}
             proxy_set_header Host $http_host;
             proxy_set_header Connection "";
@@ -228,15 +235,13 @@ def _main_server(listen: str, places: Places, record: Path | None) -> str:
         }}
         location = /.a8/odd {{
             internal;
-            access_log off;
             log_by_lua_block {{ }}
             content_by_lua_block {{ require("a8.odd").handle() }}
         }}
         location @a8_bad {{ return 400; }}
         location @a8_close {{ return 444; }}
         location @a8_whole {{
-            access_log off;  # recorded where it is decided
-            log_by_lua_block {{ }}
+            log_by_lua_block {{ }}  # recorded where it is decided
             error_page 502 504 = @a8_close;
             proxy_read_timeout 1h;
             proxy_send_timeout 1h;

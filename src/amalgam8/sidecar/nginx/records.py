@@ -1,8 +1,9 @@
 """What the agent does for the access records: rotation by size, and reading back those of traced calls.
 
-nginx writes all records itself, those of traced calls once more to a file of their own. A file that has
-grown is put aside, and nginx opens a new one. Refuses to read more than TAIL_BYTES back. A record may hold
-bytes that are no UTF-8; they are replaced.
+The workers write all records, those of traced calls once more to a file of their own. A file that has grown
+is put aside, and they go on with a new one: by themselves, but for records of TCP connections, of which
+nginx has to be told. Refuses to read more than TAIL_BYTES back. A record may hold bytes that are no UTF-8;
+they are replaced.
 """
 
 import asyncio

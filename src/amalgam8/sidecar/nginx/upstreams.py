@@ -200,6 +200,6 @@ def _tls(module: str, name: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """As one word of nginx.conf."""
+    """As one word of nginx.conf, or of the Lua in it."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

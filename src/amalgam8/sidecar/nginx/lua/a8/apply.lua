@@ -6,6 +6,7 @@ local cjson = require "cjson.safe"
 local eject = require "a8.eject"
 local figures = require "a8.figures"
 local ids = require "a8.ids"
+local lines = require "a8.lines"
 local slots = require "a8.slots"
 
 local documents, shared = ngx.shared.a8_documents, ngx.shared.a8_state
@@ -124,6 +125,7 @@ local function tick()
     local now = ngx.now()
     eject.tick(now)
     figures.tick(now)
+    lines.tick(now)
     if M.tables and M.tables.generation ~= tidied and now > tidied_at + TIDY_EVERY then
         tidy(now)
     end

@@ -75,7 +75,6 @@ local function next_peer(call, failure, now, kept)
         eject.count(call.target, call.peer, true)
     end
     call.peer = peer
-    ngx.var.a8_dst = peer.dst
     local held, abort = 0, nil
     if call.acts then
         held, abort = fault.throw(call.acts)
@@ -98,7 +97,7 @@ end
 local function again(call, now)
     local _, status = balancer.get_last_failure()
     local failure = failure_of(call.attempt - 1, status)
-    local peer, changed = next_peer(call, failure, now, call.kept or 0)
+    local peer, changed = next_peer(call, failure, now, call.kept)
     if not peer then
         return give_up(call, failure)
     end
@@ -113,7 +112,7 @@ function M.name(call, peer)
     call.own_host = call.own_host or ngx.var.a8_host
     ngx.var.a8_host = peer.host or call.own_host
     ngx.var.a8_sni = peer.name
-    call.host = peer.host
+    call.host = peer.host or false
 end
 
 local function timeouts(call, now)
@@ -131,7 +130,7 @@ function M.balance()
     call.attempt = attempt
     local peer, first = call.peer, attempt == 1
     if not first then
-        first, call.chosen = call.chosen, nil
+        first, call.chosen = call.chosen, false
         peer = first and peer or again(call, ngx.now())
         if not peer then
             return
@@ -151,7 +150,7 @@ function M.balance()
     end
     local address, more = doors.address(call, peer, ngx.now())
     more = more and not call.masked  -- nginx would take a 5xx, too, for a reason to try the next address
-    local tries = (first and call.retries_left - (call.kept or 0) or 0) + (more and 1 or 0)
+    local tries = (first and call.retries_left - call.kept or 0) + (more and 1 or 0)
     if tries > 0 then
         balancer.set_more_tries(tries)
     end
@@ -183,11 +182,11 @@ end
 function M.further(tls)
     local call, now = context.get(), ngx.now()
     local failure = call.failure or failure_at_last()
-    call.failure = nil
+    call.failure = false
     if not failure then
         return refuse.failed(500)
     end
-    call.turns = (call.turns or 0) + 1
+    call.turns = call.turns + 1
     call.masked = call.turns == TURNS
     if not next_peer(call, failure, now, 0) then
         call.failure = call.deadline and call.deadline <= now and "timeout" or failure
@@ -197,7 +196,7 @@ function M.further(tls)
     if call.retries_left > 0 and not call.masked then
         return nil
     end
-    call.kept = nil
+    call.kept = 0
     return ngx.exec((call.retries_left > 0 and "@a8_masked" or "@a8_last") .. tls)
 end
 

@@ -52,7 +52,7 @@ function M.refused(call, peer, now)
         call.door = next_one
         return true
     end
-    call.door_of = nil
+    call.door_of = false
     return false
 end
 

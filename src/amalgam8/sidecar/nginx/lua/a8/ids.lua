@@ -3,30 +3,25 @@
 -- never sampled here.
 
 local ffi = require "ffi"
-local base = require "resty.core.base"
-require "resty.core.var"  -- declares the function used here
+local variable = require "a8.variable"
 
 local band, rshift = bit.band, bit.rshift
-local C, get_request = ffi.C, base.get_request
 
 local STEP = 0x9E3779B1  -- odd, so that all numbers come before one comes again, and neighbours look unlike
 local DIGITS = 12
-local PROBLEM = 256
 
 local two = ffi.new("uint16_t[256]")  -- two digits each
 for i = 0, 255 do
     ffi.copy(two + i, ("%02x"):format(i), 2)
 end
-local problem, problem_length = ffi.new("unsigned char[?]", PROBLEM), ffi.new("size_t[1]")
 
 local number = 0
 
 -- A variable's text, with the places where the digits of each call are written, two at a time.
-local function form(variable, text, first, second)
+local function form(name, text, first, second)
     local kept = ffi.new("unsigned char[?]", #text, text)
     return {
-        name = variable,
-        lower = ffi.new("unsigned char[?]", #variable),
+        variable = variable.named(name),
         text = kept,
         length = #text,
         first = ffi.cast("uint16_t *", kept + first),
@@ -43,14 +38,14 @@ local function write(to, value)
     to[5] = two[band(value, 255)]
 end
 
+local function fill(which, value)
+    write(which.first, value)
+    write(which.second, value)
+end
+
 local function set(which)
-    write(which.first, number)
-    write(which.second, number)
-    problem_length[0] = PROBLEM
-    local name = which.name
-    return C.ngx_http_lua_ffi_var_set(
-        get_request(), name, #name, which.lower, which.text, which.length, problem, problem_length
-    )
+    fill(which, number)
+    variable.set(which.variable, which.text, which.length)
 end
 
 local M = { run = "" }  -- ``run``: 20 hexadecimal digits that no other start of any nginx has
@@ -67,7 +62,8 @@ function M.start()
     parent = form("a8_parent", trace .. own .. span .. own .. "-00", #trace, #trace + DIGITS + #span)
 end
 
--- Give the call at hand its own, where ``has_id`` and ``has_parent`` say that it came without.
+-- Give the call at hand its own, where ``has_id`` and ``has_parent`` say that it came without; the number is
+-- the call's.
 function M.give(has_id, has_parent)
     number = (number + STEP) % 0x100000000
     if not has_id then
@@ -76,6 +72,13 @@ function M.give(has_id, has_parent)
     if not has_parent then
         set(parent)
     end
+    return number
+end
+
+-- Add the id of the call of that number to a buffer.
+function M.put(buffer, of)
+    fill(id, of)
+    buffer:putcdata(id.text, id.length)
 end
 
 return M

@@ -1,5 +1,6 @@
 -- The end of each request: what it counts as, and what the instance's answer says of the instance.
 
+local calls = require "a8.call"
 local context = require "a8.context"
 local eject = require "a8.eject"
 local figures = require "a8.figures"
@@ -24,7 +25,7 @@ local function settle(call, status)
     if target.resilience and call.attempt > 0 and status ~= GONE then
         eject.count(target, call.peer, status >= 500)
     end
-    local tries = call.attempt + (call.faults or 0)
+    local tries = call.attempt + call.faults
     return tries ~= 1 and tries or call.attempt
 end
 
@@ -32,17 +33,16 @@ end
 function M.handle()
     local status = ngx.status
     local now, started = ngx.now(), ngx.req.start_time()
-    local call = context.take() or {}
+    local call = context.take() or calls.new()
     local attempts = call.target and settle(call, status) or 0
     if status == GONE then
         record.of(call).flags = "DC"
     end
-    if call.said or attempts ~= 1 or floor(now) ~= floor(started) then
-        record.write(record.of(call), attempts, started)
-    end
+    record.write(call, attempts, started, now)
     local tally = call.service and call.service.tally or figures.tally(NOBODY)
     local version, class = call.peer and call.peer.version or "", floor(status / 100)
-    return figures.count(tally, version, class, call.reason, (now - started) * 1000)
+    figures.count(tally, version, class, call.reason, (now - started) * 1000)
+    calls.ended(call)
 end
 
 return M

@@ -1,14 +1,44 @@
--- What the access record says of a call of which there is more to say than of most: several rules, a trace, a
--- fault, more attempts or none. nginx writes all records; what its plain format takes for granted is said
--- here, at the end of such a call, with every word of the request escaped.
+-- The access record: one line of JSON for each call, put together at its end, its times in milliseconds. Lua
+-- knows most of what it says; the rest nginx says in one variable. Pieces that come again are kept, since a
+-- line is as dear as the pieces that it is made of.
 
+local bit = require "bit"
 local cjson = require "cjson.safe"
+local ffi = require "ffi"
+local ids = require "a8.ids"
+local lines = require "a8.lines"
+local variable = require "a8.variable"
 
-local encode, floor = cjson.encode, math.floor
+local C, tobit = ffi.C, bit.tobit
+local encode, floor, sub = cjson.encode, math.floor, string.sub
+
+ffi.cdef [[
+    size_t strcspn(const char *text, const char *any);
+]]
+
+local UNSAFE = '"\\\127'  -- in a string of JSON; what is below a space, too
+for code = 1, 31 do
+    UNSAFE = UNSAFE .. string.char(code)
+end
+local QUOTE, ZERO, POINT = ('"0.'):byte(1, 3)
+local QUICK = #"0.123"  -- seconds, as nginx says them
+local KEPT, LONG = 1000, 200
+
+local ended = variable.named("a8_ended")
+
+local source = ""
+local all, traced
 
 local M = {}
 
--- What there is to say of a call, to be added to: flags, fault, rules, traces, and the path asked for.
+-- Begin, in a worker. ``caller`` as it is called; ``file`` nil: only calls that are traced have records.
+function M.start(caller, file, traces)
+    source = encode(caller)
+    all, traced = file and lines.to(file), lines.to(traces)
+end
+
+-- What there is to say of a call beyond what most have, to be added to: flags, fault, rules, traces, and the
+-- service alone as ``dst``.
 function M.of(call)
     local said = call.said
     if not said then
@@ -21,7 +51,7 @@ end
 -- Note the first ``count`` rules, which acted in this order.
 function M.rules(call, rules, count)
     if count == 1 then
-        ngx.var.a8_rule = rules[1]
+        call.rule = rules[1]
         return
     end
     local named = {}
@@ -31,40 +61,173 @@ function M.rules(call, rules, count)
     M.of(call).rules = named
 end
 
--- As nginx says it.
-local function time(second)
-    local zone = os.date("%z", second)
-    return os.date("%Y-%m-%dT%H:%M:%S", second) .. zone:sub(1, 3) .. ":" .. zone:sub(4)
-end
-
-local function list(rules, only)
-    if rules then
-        return encode(rules)
+-- ``make``, but asked once for the same text while that is known. Texts are forgotten when they are many.
+local function kept(make)
+    local found, count = {}, 0
+    return function(text)
+        local made = found[text]
+        if made then
+            return made
+        end
+        made = make(text)
+        if #text < LONG then
+            if count >= KEPT then
+                found, count = {}, 0
+            end
+            found[text], count = made, count + 1
+        end
+        return made
     end
-    return "[" .. encode(only and only ~= "" and only or "-") .. "]"
 end
 
--- Say all of it, in place of the plain record. Where a call came to no location, it was given no id.
-function M.write(said, attempts, started)
+-- As it stands between the quotes of JSON.
+local safe = kept(function(text)
+    return C.strcspn(text, UNSAFE) == #text and text or sub(encode(text), 2, -2)
+end)
+
+local function code_of(status)
+    return ("%03d"):format(status)
+end
+
+local heads = setmetatable({}, {
+    __index = function(known, status)
+        known[status] = '{"status":"' .. code_of(status) .. '","request_time":'
+        return known[status]
+    end,
+})
+
+-- The function that ``makers`` has for a key, which is made from it.
+local function of_each(make)
+    return setmetatable({}, {
+        __index = function(known, key)
+            known[key] = kept(make(key))
+            return known[key]
+        end,
+    })
+end
+
+local tails = of_each(function(status)
+    return function(rule)
+        return " " .. code_of(status) .. '","rules":["' .. safe(rule) .. '"]'
+    end
+end)
+
+local messages = of_each(function(method)
+    return function(auth)
+        return '","auth":"' .. safe(auth) .. '","method":"' .. method .. '","message":"' .. method .. " "
+    end
+end)
+
+local agent_of = kept(function(text)
+    return '","user_agent":"' .. safe(text) .. '","x_forwarded":"'
+end)
+
+local function where(dst, host)
+    return (',"src":%s,"dst":"%s","module":"NGINX","upstream_host":"%s",'):format(source, safe(dst), host)
+end
+
+-- Where the call went, or should have gone.
+local function where_of(call, attempts)
+    local peer = call.peer
+    if attempts == 1 and peer and not peer.doors and not call.hopped then
+        peer.said = peer.said or where(peer.dst, peer.place)
+        return peer.said
+    end
+    local dst = peer and peer.dst or call.said and call.said.dst or ""
+    return where(dst, ngx.var.upstream_addr or "")
+end
+
+local function time(moment)
+    local zone = os.date("%z", moment)
+    return os.date("%Y-%m-%dT%H:%M:%S", moment) .. zone:sub(1, 3) .. ":" .. zone:sub(4)
+end
+
+local function course(moment, attempts, flags, fault)
+    return ('","start_time":"%s","attempts":%d,"response_flags":"%s","fault":%s,"path":"'):format(
+        time(moment), attempts, flags, fault and "true" or "false"
+    )
+end
+
+local second, of_second = 0, ""
+
+-- How the call went.
+local function course_of(said, attempts, started)
+    local moment = floor(started)
+    if said or attempts ~= 1 then
+        return course(moment, attempts, said and said.flags or "-", said and said.fault)
+    end
+    if moment ~= second then
+        second, of_second = moment, course(moment, 1, "-")
+    end
+    return of_second
+end
+
+-- nginx's variable ends with the times until the answers of all attempts began; the last one counts.
+local function put_ended(to)
+    local text, length = variable.get(ended)
+    local at = length - QUICK
+    if text[at - 1] == QUOTE and text[at] == ZERO and text[at + 1] == POINT then
+        to:putcdata(text, at)
+        to:put(tobit((text[at + 2] - ZERO) * 100 + (text[at + 3] - ZERO) * 10 + text[at + 4] - ZERO))
+        return
+    end
+    local before, times = ffi.string(text, length):match('^(.*")([^"]*)$')
+    local seconds, part = times:match("(%d+)%.(%d+)$")
+    to:put(before, seconds and tonumber(seconds) * 1000 + tonumber(part) or "-")
+end
+
+-- What the request itself says, for one that was refused before it was looked at.
+local function read(call)
     local var = ngx.var
-    local path, id = said.asked or var.request_uri or "", var.a8_id
-    local parts = {
-        '"start_time":', encode(time(floor(started))), ',"attempts":', attempts,
-        ',"response_flags":', encode(said.flags or "-"), ',"fault":', said.fault and "true" or "false",
-        ',"path":', encode(path),
-        ',"user_agent":', encode(var.http_user_agent or ""),
-        ',"x_forwarded":', encode(var.http_x_forwarded_for or ""),
-        ',"request_id":', encode(id and id ~= "" and id or var.http_x_request_id or ""),
-        ',"auth":', encode(var.http_host or ""),
-        ',"message":', encode((var.request_method or "") .. " " .. path .. " " .. ngx.status),
-        ',"rules":', list(said.rules, var.a8_rule),
-    }
-    for _, trace in ipairs(said.traces or {}) do
-        parts[#parts + 1] = "," .. encode(trace.key) .. ":" .. encode(trace.value or "")
+    call.id = var.a8_id ~= "" and var.a8_id or var.http_x_request_id or ""
+    call.asked, call.auth = var.request_uri or "", var.http_host or false
+    call.agent, call.forwarded = var.http_user_agent or false, var.http_x_forwarded_for or false
+end
+
+local function put_line(to, call, attempts, started, now)
+    local said, status = call.said, ngx.status
+    local method, path = ngx.req.get_method() or "", safe(call.asked)
+    local tail = tails[status](call.rule)
+    to:put(heads[status], tobit(floor((now - started) * 1000 + 0.5)), where_of(call, attempts))
+    put_ended(to)
+    to:put(course_of(said, attempts, started), path, agent_of(call.agent or ""))
+    if call.forwarded then
+        to:put(safe(call.forwarded))
     end
-    var.a8_more, var.a8_plain = table.concat(parts), ""
-    if said.traces then
-        var.a8_traced = "1"
+    to:put('","request_id":"')
+    if call.id then
+        to:put(safe(call.id))
+    else
+        ids.put(to, call.number)
+    end
+    to:put(messages[method](call.auth or ""), path)
+    if not said then
+        to:put(tail, "}\n")
+        return
+    end
+    if said.rules then
+        to:put(" ", code_of(status), '","rules":', encode(said.rules))
+    else
+        to:put(tail)
+    end
+    for _, trace in ipairs(said.traces or {}) do
+        to:put(",", encode(trace.key), ":", encode(trace.value or ""))
+    end
+    to:put("}\n")
+end
+
+-- Write the record of a call that ends ``now``.
+function M.write(call, attempts, started, now)
+    if not call.asked then
+        read(call)
+    end
+    if all then
+        put_line(all.text, call, attempts, started, now)
+        lines.added(all)
+    end
+    if call.said and call.said.traces then
+        put_line(traced.text, call, attempts, started, now)
+        lines.added(traced)
     end
 end
 

@@ -2,7 +2,6 @@
 
 local cjson = require "cjson.safe"
 
-local context = require "a8.context"
 local record = require "a8.record"
 
 local STATUS = { unknown = 404, unavailable = 503, denied = 403, limited = 429 }
@@ -17,10 +16,10 @@ local FLAG = { unknown = "NR", unavailable = "UH", limited = "RL" }  -- the othe
 
 local M = {}
 
--- Answer and end the request; ``refused`` has reason, name and key (the name as it stands in paths) of the
+-- Answer and end the call; ``refused`` has reason, name and key (the name as it stands in paths) of the
 -- service, and rule.
-function M.answer(refused, flag)
-    local kind, var = refused.reason, ngx.var
+function M.answer(call, refused, flag)
+    local kind = refused.reason
     ngx.status = STATUS[kind]
     ngx.header["x-a8-reason"] = ("%s; service=%s; rule=%s"):format(kind, refused.key, refused.rule)
     ngx.header["content-type"] = "application/json"
@@ -29,12 +28,13 @@ function M.answer(refused, flag)
         service = refused.name,
         rule = refused.rule,
     }
-    local said = record.of(context.get() or refused)
+    local said = record.of(call)
+    call.reason = kind
     if refused.rule ~= "" and not said.rules then
-        var.a8_rule = refused.rule
+        call.rule = refused.rule
     end
-    if refused.service and (var.a8_dst or "") == "" then
-        var.a8_dst = refused.name
+    if refused.service then
+        said.dst = said.dst or refused.name
     end
     said.flags = flag or FLAG[kind]
     local encoded = cjson.encode(body) .. "\n"
@@ -49,9 +49,8 @@ end
 
 -- Answer that no instance can take the call.
 function M.call(call, flag)
-    call.reason = "unavailable"
     local service = call.service
-    return M.answer({
+    return M.answer(call, {
         reason = "unavailable",
         service = service,
         name = service.name,

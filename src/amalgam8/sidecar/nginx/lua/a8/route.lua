@@ -3,6 +3,7 @@
 
 local address = require "a8.address"
 local apply = require "a8.apply"
+local calls = require "a8.call"
 local context = require "a8.context"
 local copies = require "a8.copies"
 local fault = require "a8.fault"
@@ -16,6 +17,7 @@ local pick = require "a8.pick"
 local record = require "a8.record"
 local refuse = require "a8.refuse"
 local slots = require "a8.slots"
+local variable = require "a8.variable"
 local whole = require "a8.whole"
 
 local first, holds, get = match.first, match.holds, headers.get
@@ -27,6 +29,7 @@ local BODY_COPIED = 1048576
 local FEW_COPIES = 4
 local IDEMPOTENT = { GET = true, HEAD = true, PUT = true, DELETE = true, OPTIONS = true, TRACE = true }
 local started = ngx.now()
+local asked_uri, sent_path = variable.named("request_uri"), variable.named("a8_path")
 
 local M = {}
 
@@ -50,7 +53,7 @@ end
 
 -- Gives the host, where it is one of them.
 local function change_headers(entry)
-    local host
+    local host = false
     for _, name in ipairs(entry.remove) do
         ngx.req.clear_header(name)
     end
@@ -132,13 +135,13 @@ local function act(service, call, now)
         note(entry.rule)
     end
     entry = service.faults[1] and first(service.faults, get, now)
-    call.acts = entry and entry.acts[target]
+    call.acts = entry and entry.acts[target] or false
     if call.acts then
         note(entry.rule)
     end
     entry = service.mirrors[1] and first(service.mirrors, get, now)
     if entry then
-        call.copies = may_be_copied(call) and copy(entry, now) or nil
+        call.copies = may_be_copied(call) and copy(entry, now) or false
         note(entry.rule)
     end
     entry = service.headers[1] and first(service.headers, get, now)
@@ -150,14 +153,16 @@ end
 
 -- A refusal of a known service's call, by a rule or none.
 local function refusal(kind, service, rule)
-    return nil, { reason = kind, service = service, name = service.name, key = service.key, rule = rule }
+    local call = calls.new()
+    call.service = service
+    return call, { reason = kind, service = service, name = service.name, key = service.key, rule = rule }
 end
 
 local function refusal_by_name(kind, name)
-    return nil, { reason = kind, name = name, key = name, rule = "" }
+    return calls.new(), { reason = kind, name = name, key = name, rule = "" }
 end
 
--- What becomes of the request: a call, or nil and a refusal. Neither: its body has to be looked at first.
+-- What becomes of the request: a call, and how it is refused if it is. nil: its body comes first.
 local function decide(target, now)
     local tables = apply.tables
     if not tables then
@@ -190,16 +195,9 @@ local function decide(target, now)
         end
     end
     local slice = pick.slice(route, get)
-    local call = {  -- what every call has, and no more: a smaller table costs less
-        service = service,
-        route = route,
-        target = slice.target,
-        path = path,
-        retries_left = slice.retries or RETRIES,
-        attempt = 0,
-        streams = false,
-        peer = false,
-    }
+    local call = calls.new()
+    call.service, call.route, call.target, call.path = service, route, slice.target, path
+    call.retries_left = slice.retries or RETRIES
     mark(call, slice, now)
     if service.acts then
         act(service, call, now)
@@ -233,7 +231,7 @@ local function pass_faults(call)
             return false, status
         end
         call.retries_left = call.retries_left - 1
-        call.faults = (call.faults or 0) + 1
+        call.faults = call.faults + 1
     end
 end
 
@@ -263,7 +261,7 @@ end
 -- Wait for a connection where a rule limits them; false: the call was answered.
 local function pass_limits(call)
     local inside, problem = slots.enter(call.target, call.deadline)
-    call.inside = inside
+    call.inside = inside or false
     if problem == "late" then
         record.of(call).flags = "UT"
         refuse.failed(504)
@@ -273,6 +271,22 @@ local function pass_limits(call)
     return inside
 end
 
+-- Give a call its id and its trace, or keep those that it came with, and note what its record says of the
+-- request.
+local function name(call, var)
+    local id, parent = get("x-request-id") or "", get("traceparent") or ""
+    if id ~= "" then
+        call.id = var.http_x_request_id
+        var.a8_id = call.id
+    end
+    if parent ~= "" then
+        var.a8_parent = var.http_traceparent
+    end
+    call.number = ids.give(id ~= "", parent ~= "")
+    call.agent, call.forwarded = get("user-agent") or false, get("x-forwarded-for") or false
+    call.auth = get("host") or false
+end
+
 -- The handler of every request: lets it go on to its instance, or answers it.
 function M.handle()
     if not headers.read() then
@@ -280,37 +294,24 @@ function M.handle()
     end
     headers.drop_forged()
     local var, now = ngx.var, ngx.now()
-    local id, parent = get("x-request-id") or "", get("traceparent") or ""
-    if id ~= "" then
-        var.a8_id = var.http_x_request_id
-    end
-    if parent ~= "" then
-        var.a8_parent = var.http_traceparent
-    end
-    ids.give(id ~= "", parent ~= "")
-    local asked = odd.target()
-    local call, refused = decide(asked or var.request_uri, now)
+    local asked = odd.target() or variable.text(asked_uri)
+    local call, refused = decide(asked, now)
     if not call then
-        if not refused then
-            return ngx.exec("@a8_whole")
-        end
-        context.set(refused)
-        if asked then
-            record.of(refused).asked = asked
-        end
-        return refuse.answer(refused)
+        return ngx.exec("@a8_whole")
     end
+    call.asked = asked
+    name(call, var)
     context.set(call)
-    if asked then
-        record.of(call).asked = asked
+    if refused then
+        return refuse.answer(call, refused)
     end
-    var.a8_path = call.path
+    variable.set(sent_path, call.path)
     local plain = is_plain(call)
     if not plain then
         var.a8_host = call.own_host or get("host") or ""
     end
     if call.acts then
-        var.a8_dst = call.target.service
+        record.of(call).dst = call.target.service
         local goes_on, status = pass_faults(call)
         now = ngx.now()
         if not goes_on then
@@ -328,7 +329,6 @@ function M.handle()
         return refuse.call(call, "UH")
     end
     call.peer = peer
-    var.a8_dst = peer.dst
     if plain then
         return nil
     end

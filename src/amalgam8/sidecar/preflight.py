@@ -1,4 +1,5 @@
-"""Where a proxy is to listen: looked at before it starts, so that what cannot be is one sentence.
+"""What a proxy is to listen on and to write to: looked at before it starts, so that what cannot be is one
+sentence.
 
 The same for every proxy. Refuses names other than localhost: which address one means is not for the sidecar
 to say.
@@ -7,6 +8,7 @@ to say.
 import ipaddress
 import os
 import socket
+from pathlib import Path
 
 from amalgam8.model.errors import InvalidSetting
 
@@ -43,3 +45,19 @@ def check_port(host: str, port: int, setting: str = "http_listener_port") -> Non
 
 def port_taken(host: str, port: int, reason: str, setting: str = "http_listener_port") -> InvalidSetting:
     return InvalidSetting(f"{setting}: port {port} on {host} is taken ({reason})")
+
+
+def check_writable(file: Path | None, setting: str) -> None:
+    """Refuse a file that nobody could append to; it is made if it is not there. None: nothing is written.
+
+    Raises:
+        InvalidSetting: naming file and reason.
+    """
+    if file is None:
+        return
+    try:
+        with file.open("ab"):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise InvalidSetting(f"{setting}: {file} cannot be written to ({reason})") from error
