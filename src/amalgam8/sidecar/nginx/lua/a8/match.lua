@@ -159,12 +159,12 @@ local function is_over(look, get)
     return value == nil or not find(value, look.text, 1, true)
 end
 
--- The first entry that is in force at ``now`` and whose condition holds.
-function M.first(entries, get, now)
-    local foremost = entries[1]
-    if foremost and not (foremost.look or foremost.match or foremost.expires) then
-        return foremost  -- without a loop, at which the compiler of Lua begins anew
-    end
+-- Whether an entry holds for all requests at all times.
+local function is_general(entry)
+    return not (entry.look or entry.match or entry.expires)
+end
+
+local function search(entries, get, now)
     local i, count = 1, #entries
     while i <= count do
         local entry = entries[i]
@@ -191,6 +191,21 @@ function M.first(entries, get, now)
         end
     end
     return nil
+end
+
+-- The first entry that is in force at ``now`` and whose condition holds. What most calls come to, the first
+-- entry or the one after those that ask for one header, is found without a loop: at a loop the compiler of
+-- Lua begins anew, and what comes after it is not compiled with what was before.
+function M.first(entries, get, now)
+    local entry = entries[1]
+    local look = entry and entry.look
+    if look and is_over(look, get) then
+        entry = entries[look.past]
+    end
+    if not entry or is_general(entry) then
+        return entry
+    end
+    return search(entries, get, now)
 end
 
 return M

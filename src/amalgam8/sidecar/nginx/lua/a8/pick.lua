@@ -36,7 +36,10 @@ function M.slice(route, get)
     end
     local who = route.affinity and user(route.affinity, get)
     local point = who and xxhash.modulo(who, route.total) or floor(random() * route.total)
-    for i = 1, count - 1 do
+    if point < slices[1].upto then  -- most have two, which needs no loop
+        return slices[1]
+    end
+    for i = 2, count - 1 do
         if point < slices[i].upto then
             return slices[i]
         end
