@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 
 import pytest
 import pytest_asyncio
@@ -228,11 +230,16 @@ async def test_each_connection_leaves_a_record(ports: Ports, pair: tuple[Echo, E
 
     one = pair[0]
     await ports.follow(versions({"v1": 1}, {"v1": (one.peer("v1"),)}, rule=rule))
+    before = time.time()
     connection = await wire(ports.all)
     assert await connection.is_alive()
+    opened = time.time()
+    await until(lambda: time.time() > opened + 0.1)
     connection.close()
     await until(lambda: len(mine()) == 1)
     record = mine()[-1]
+    began = datetime.fromisoformat(str(record["start_time"])).timestamp()
+    assert before - 0.05 <= began <= opened + 0.05
     assert {key: record[key] for key in ("src", "dst", "rules", "upstream_host")} == {
         "src": "shop",
         "dst": "svc:v1",

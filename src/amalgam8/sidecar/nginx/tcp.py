@@ -36,7 +36,7 @@ FIGURES = {
 
 _VARIABLES = ("to", "name", "dst", "rule", "way", "call", "reply")
 _RECORD = (
-    '{"status":"$status","start_time":"$time_iso8601","request_time":$a8_tcp_ms,"src":"$a8_tcp_src",',
+    '{"status":"$status","start_time":"$a8_tcp_began","request_time":$a8_tcp_ms,"src":"$a8_tcp_src",',
     '"dst":"$a8_tcp_dst","module":"NGINX","protocol":"TCP","upstream_host":"$upstream_addr",',
     '"bytes_received":$bytes_received,"bytes_sent":$bytes_sent,"message":"TCP $a8_tcp_dst $status",',
     '"rules":["$a8_tcp_rule"]}',
@@ -87,6 +87,7 @@ stream {{
     js_shared_dict_zone zone=a8_tcp_handed:1m timeout=10s evict;
     js_shared_dict_zone zone=a8_tcp_counts:128k type=number;
 {variables}    js_set $a8_tcp_noted a8.note;
+    js_set $a8_tcp_began a8.began;
     map $a8_tcp_way $a8_tcp_socket {{ tls unix:{ways.tls}; default unix:{ways.plain}; }}
 {_formats(source)}    proxy_connect_timeout 1s;
     proxy_timeout {IDLE};

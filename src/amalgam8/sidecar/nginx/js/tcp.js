@@ -215,4 +215,9 @@ function note(s) {
     return '1';
 }
 
-export default { begin, take, admit, adopt, note };
+// When a connection began that ends now.
+function began(s) {
+    return new Date(Date.now() - Number(s.variables.session_time) * 1000).toISOString();
+}
+
+export default { begin, take, admit, adopt, note, began };

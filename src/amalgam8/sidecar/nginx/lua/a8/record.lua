@@ -23,6 +23,7 @@ end
 local QUOTE, ZERO, POINT = ('"0.'):byte(1, 3)
 local QUICK = #"0.123"  -- seconds, as nginx says them
 local KEPT, LONG = 1000, 200
+local NONE = "-"  -- stands for what is missing
 
 local ended = variable.named("a8_ended")
 
@@ -133,33 +134,41 @@ local function where_of(call, attempts)
         peer.said = peer.said or where(peer.dst, peer.place)
         return peer.said
     end
-    local dst = peer and peer.dst or call.said and call.said.dst or ""
-    return where(dst, ngx.var.upstream_addr or "")
-end
-
-local function time(moment)
-    local zone = os.date("%z", moment)
-    return os.date("%Y-%m-%dT%H:%M:%S", moment) .. zone:sub(1, 3) .. ":" .. zone:sub(4)
-end
-
-local function course(moment, attempts, flags, fault)
-    return ('","start_time":"%s","attempts":%d,"response_flags":"%s","fault":%s,"path":"'):format(
-        time(moment), attempts, flags, fault and "true" or "false"
-    )
+    local dst = peer and peer.dst or call.said and call.said.dst or NONE
+    return where(dst, ngx.var.upstream_addr or NONE)
 end
 
 local second, of_second = 0, ""
 
--- How the call went.
-local function course_of(said, attempts, started)
-    local moment = floor(started)
-    if said or attempts ~= 1 then
-        return course(moment, attempts, said and said.flags or "-", said and said.fault)
-    end
+-- When the call began, but for the last three digits.
+local function start_of(moment)
     if moment ~= second then
-        second, of_second = moment, course(moment, 1, "-")
+        second, of_second = moment, '","start_time":"' .. os.date("!%Y-%m-%dT%H:%M:%S.", moment)
     end
     return of_second
+end
+
+local thousandths = setmetatable({}, {
+    __index = function(known, number)
+        known[number] = ("%03d"):format(number)
+        return known[number]
+    end,
+})
+
+-- How it went.
+local function course(attempts, flags, fault)
+    return ('Z","attempts":%d,"response_flags":"%s","fault":%s,"path":"'):format(
+        attempts, flags, fault and "true" or "false"
+    )
+end
+
+local well = course(1, NONE, false)
+
+local function course_of(said, attempts)
+    if said or attempts ~= 1 then
+        return course(attempts, said and said.flags or NONE, said and said.fault)
+    end
+    return well
 end
 
 -- nginx's variable ends with the times until the answers of all attempts began; the last one counts.
@@ -173,13 +182,13 @@ local function put_ended(to)
     end
     local before, times = ffi.string(text, length):match('^(.*")([^"]*)$')
     local seconds, part = times:match("(%d+)%.(%d+)$")
-    to:put(before, seconds and tonumber(seconds) * 1000 + tonumber(part) or "-")
+    to:put(before, seconds and tonumber(seconds) * 1000 + tonumber(part) or NONE)
 end
 
 -- What the request itself says, for one that was refused before it was looked at.
 local function read(call)
     local var = ngx.var
-    call.id = var.a8_id ~= "" and var.a8_id or var.http_x_request_id or ""
+    call.id = var.a8_id ~= "" and var.a8_id or var.http_x_request_id or NONE
     call.asked, call.auth = var.request_uri or "", var.http_host or false
     call.agent, call.forwarded = var.http_user_agent or false, var.http_x_forwarded_for or false
 end
@@ -190,17 +199,16 @@ local function put_line(to, call, attempts, started, now)
     local tail = tails[status](call.rule)
     to:put(heads[status], tobit(floor((now - started) * 1000 + 0.5)), where_of(call, attempts))
     put_ended(to)
-    to:put(course_of(said, attempts, started), path, agent_of(call.agent or ""))
-    if call.forwarded then
-        to:put(safe(call.forwarded))
-    end
-    to:put('","request_id":"')
+    local moment = floor(started)
+    to:put(start_of(moment), thousandths[floor((started - moment) * 1000 + 0.5) % 1000])
+    to:put(course_of(said, attempts), path, agent_of(call.agent or NONE))
+    to:put(safe(call.forwarded or NONE), '","request_id":"')
     if call.id then
         to:put(safe(call.id))
     else
         ids.put(to, call.number)
     end
-    to:put(messages[method](call.auth or ""), path)
+    to:put(messages[method](call.auth or NONE), path)
     if not said then
         to:put(tail, "}\n")
         return
