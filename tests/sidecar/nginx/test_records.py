@@ -137,6 +137,31 @@ async def test_what_is_no_call_has_a_record_too(tmp_path: Path) -> None:
         assert "T" in record["start_time"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "method"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00", "400", None),
+        (b"get /x HTTP/1.1\r\nhost: a\r\n\r\n", "400", None),
+        (b"BREW /reviews/x HTTP/1.1\r\nhost: a\r\n\r\n", "200", "BREW"),
+        (b"GET /reviews/x HTTP/1.0\r\n\r\n", "200", "GET"),
+        (b"GET /reviews/x HTTP/9.9\r\nhost: a\r\n\r\n", "505", "GET"),
+    ],
+    ids=["no text", "no method", "an odd method", "an old version", "no version"],
+)
+async def test_whatever_comes_has_a_record(
+    tmp_path: Path, sent: bytes, status: str, method: str | None
+) -> None:
+    async with running(tmp_path, access_log=tmp_path / "a.log") as mesh, backends("one") as (one,):
+        await mesh.follow(simple("reviews", one.peer()))
+        async with Client(mesh.port) as client:
+            client.writer.write(sent)
+            assert str((await client.head()).status) == status
+        (record,) = await records(tmp_path / "a.log", 1)
+        assert record["status"] == status
+        assert method is None or record["method"] == method
+        assert record["message"].endswith(status)
+
+
 @pytest.mark.parametrize("seconds", [0.02, 0.15, 1.05])
 async def test_times_are_in_milliseconds_however_long(tmp_path: Path, seconds: float) -> None:
     held = (FaultEntry(rule="f", delays=(PlanDelay(seconds),)),)

@@ -97,27 +97,28 @@ local heads = setmetatable({}, {
     end,
 })
 
--- The function that ``makers`` has for a key, which is made from it.
-local function of_each(make)
-    return setmetatable({}, {
-        __index = function(known, key)
-            known[key] = kept(make(key))
-            return known[key]
-        end,
-    })
-end
+local tails = setmetatable({}, {
+    __index = function(known, status)
+        known[status] = kept(function(rule)
+            return " " .. code_of(status) .. '","rules":["' .. safe(rule) .. '"]'
+        end)
+        return known[status]
+    end,
+})
 
-local tails = of_each(function(status)
-    return function(rule)
-        return " " .. code_of(status) .. '","rules":["' .. safe(rule) .. '"]'
-    end
-end)
-
-local messages = of_each(function(method)
+local function message(method)
     return function(auth)
         return '","auth":"' .. safe(auth) .. '","method":"' .. method .. '","message":"' .. method .. " "
     end
-end)
+end
+
+local messages = {}
+for _, method in ipairs({ "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS" }) do
+    messages[method] = kept(message(method))
+end
+
+-- There is no end to methods that clients may think of, and nothing is kept of those.
+setmetatable(messages, { __index = function(_, method) return message(method) end })
 
 local agent_of = kept(function(text)
     return '","user_agent":"' .. safe(text) .. '","x_forwarded":"'
