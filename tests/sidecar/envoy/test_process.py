@@ -86,7 +86,7 @@ async def test_an_envoy_that_does_not_listen_to_sigterm_is_killed(tmp_path: Path
     script.chmod(0o755)
     proxy = envoy(tmp_path, free_port(), str(script))
     task = asyncio.create_task(proxy.run())
-    await until((tmp_path / "ready").exists)
+    await until(lambda: (tmp_path / "ready").exists() and proxy.pid is not None)
     pid = proxy.pid
     assert pid is not None
     task.cancel()

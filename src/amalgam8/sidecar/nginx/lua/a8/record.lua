@@ -176,7 +176,7 @@ end
 local function put_ended(to)
     local text, length = variable.get(ended)
     local at = length - QUICK
-    if text[at - 1] == QUOTE and text[at] == ZERO and text[at + 1] == POINT then
+    if at > 0 and text[at - 1] == QUOTE and text[at] == ZERO and text[at + 1] == POINT then
         to:putcdata(text, at)
         to:put(tobit((text[at + 2] - ZERO) * 100 + (text[at + 3] - ZERO) * 10 + text[at + 4] - ZERO))
         return
