@@ -124,6 +124,7 @@ class Scene:
         again = 0
         while known is None and self.cut and again < AGAIN:
             again += 1
+            await self.kit.up(store)  # it may learn of the cut only now
             known = await write.by(store)
         existed = self.model.take(write, self.kit.now)
         gone_before = again > 0 and write.kind == "remove" and known is False
@@ -171,6 +172,7 @@ class Scene:
         again = 0
         while sum(counts) < lapsed and self.cut and again < AGAIN:
             again += 1
+            await self.kit.up(*self.stores)
             counts.append(await self.stores[again % 2].expire())
         assert sum(counts) == lapsed
 
