@@ -1,6 +1,6 @@
-"""What proxies are measured against: an instance that answers at once, and nginx without any Lua.
+"""What proxies are measured against: an instance that answers at once, nginx without Lua, and with Lua idle.
 
-Both are nginx with one worker, on one processor each. Nothing here reads a rule.
+All are nginx with one worker, on one processor each. Nothing here reads a rule.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.conftest import free_port
 
+from amalgam8.sidecar.nginx.modules import find_modules
 from amalgam8.sidecar.nginx.process import find_binary
 
 BODY = "x" * 100
@@ -37,32 +38,61 @@ async def bare(folder: Path, ports: list[int], cpu: int) -> AsyncIterator[tuple[
     """Port and worker of an nginx that passes everything on, with kept connections and a record."""
     port = free_port()
     servers = " ".join(f"server 127.0.0.1:{each};" for each in ports)
-    text = f"""\
+    upstream = f"upstream instances {{ {servers} keepalive 64; keepalive_requests 1000000000; }}"
+    text = _passing(port, folder / "bare.log", upstream)
+    async with _nginx(folder, "bare", text, cpu) as worker:
+        yield port, worker
+
+
+@contextlib.asynccontextmanager
+async def idle(folder: Path, ports: list[int], cpu: int) -> AsyncIterator[tuple[int, int]]:
+    """The same, where Lua is asked three times for each call, and does nothing but take the next instance."""
+    port = free_port()
+    upstream = f"""\
+init_by_lua_block {{
+    local balancer, ports, turn = require "ngx.balancer", {{ {", ".join(map(str, ports))} }}, 0
+    function next_instance()
+        turn = turn % #ports + 1
+        balancer.set_current_peer("127.0.0.1", ports[turn])
+        balancer.enable_keepalive(60, 1000000000)
+    end
+}}
+upstream instances {{ server 0.0.0.1; balancer_by_lua_block {{ next_instance() }} balancer_keepalive 64; }}"""
+    handlers = "rewrite_by_lua_block { asked = true } log_by_lua_block { asked = false }"
+    text = _passing(port, folder / "idle.log", upstream, handlers)
+    modules = await find_modules(find_binary(None))
+    async with _nginx(
+        folder, "idle", text, cpu, "".join(f"load_module {each};\n" for each in modules)
+    ) as worker:
+        yield port, worker
+
+
+def _passing(port: int, log: Path, upstream: str, handlers: str = "") -> str:
+    return f"""\
 log_format record escape=json '{_RECORD}';
-upstream instances {{ {servers} keepalive 64; keepalive_requests 1000000000; }}
+{upstream}
 server {{
     listen 127.0.0.1:{port} backlog=4096;
-    access_log {folder}/bare.log record buffer=64k flush=1s;
+    access_log {log} record buffer=64k flush=1s;
     location / {{
+        {handlers}
         proxy_pass http://instances;
         proxy_http_version 1.1;
         proxy_set_header Connection "";
     }}
 }}
 """
-    async with _nginx(folder, "bare", text, cpu) as worker:
-        yield port, worker
 
 
 @contextlib.asynccontextmanager
-async def _nginx(folder: Path, name: str, servers: str, cpu: int) -> AsyncIterator[int]:
+async def _nginx(folder: Path, name: str, servers: str, cpu: int, modules: str = "") -> AsyncIterator[int]:
     temporary = "".join(
         f"{kind}_temp_path {folder};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     file = folder / f"{name}.conf"
     file.write_text(
         f"""\
-daemon off;
+{modules}daemon off;
 worker_processes 1;
 pid {folder}/{name}.pid;
 error_log stderr error;

@@ -5,6 +5,8 @@ has 20 with header patterns, and every call carries the header that they look at
 processor, instances and ``wrk`` on the other. Ratios are of requests per second; processor time per
 request, which other load disturbs less, stands beside them.
 
+How much Lua can cost at the least is shown by an nginx that asks it as often, and that it tells nothing.
+
 What a proxy adds to a call is shown twice. On two processors most of it is the time until the other one
 wakes up, in a virtual machine above all: bare nginx adds as much, and what ours adds beyond that stands
 beside it. On one processor nobody has to be woken on another. Then: memory, and documents of 1,000 services.
@@ -32,7 +34,7 @@ from amalgam8.routing.compile import compile  # noqa: A004 - the field's own wor
 from amalgam8.routing.resolve import Instances, ServiceRouting, resolve
 from amalgam8.sidecar.nginx.adapter import Nginx
 from amalgam8.sidecar.proxy import Desired, Stamp
-from benchmarks.baselines import bare, instances, worker_of
+from benchmarks.baselines import bare, idle, instances, worker_of
 from benchmarks.figures import line, note
 from benchmarks.load import Load, load, resident
 from benchmarks.sidecar import instances as known
@@ -88,11 +90,12 @@ async def run() -> AsyncIterator[str]:
             async with (
                 bare(folder, ports, cpu=0) as plain,
                 static_envoy(folder, ports) as envoy,
+                idle(folder, ports, cpu=0) as handlers,
                 sidecar(folder / "speed") as ours,
             ):
                 await ours.follow(known(FEW, ports))
                 yield line(f"worker, {FEW} services", resident(ours.worker), WORKER_AIMS[FEW], "MB")
-                others = {"bare": plain, "envoy": envoy, "direct": (ports[0], direct)}
+                others = {"bare": plain, "envoy": envoy, "idle Lua": handlers, "direct": (ports[0], direct)}
                 for what, connections in itertools.product(PATHS, (32, 1)):
                     for text in await _compare(what, connections, (ours.port, ours.worker), others):
                         yield text
@@ -136,6 +139,9 @@ async def _compare(
             line(f"{shown}: requests/s", rate, least, "×", at_most=False),
             line(f"{shown}: per processor second", cost, least, "×", at_most=False),
         ]
+    costs = [other.cost / one.cost for one, other in zip(found["idle Lua"], found["bare"], strict=True)]
+    shown = f"{what}, {connections} connections, idle Lua, times bare"
+    lines.append(note(f"{shown}: per processor second", statistics.median(costs), "×"))
     lines.append("    " + ", ".join(_shown(name, seen) for name, seen in found.items()))
     if connections == 1:
         lines += _added(f"{what}, two processors", found)
