@@ -217,7 +217,8 @@ function note(s) {
 
 // When a connection began that ends now.
 function began(s) {
-    return new Date(Date.now() - Number(s.variables.session_time) * 1000).toISOString();
+    const seconds = Number(s.variables.msec) - Number(s.variables.session_time);
+    return new Date(Math.round(seconds * 1000)).toISOString();
 }
 
 export default { begin, take, admit, adopt, note, began };
