@@ -33,7 +33,7 @@ function M.answer(call, refused, flag)
     if refused.rule ~= "" and not said.rules then
         call.rule = refused.rule
     end
-    if refused.service then
+    if call.service then
         said.dst = said.dst or refused.name
     end
     said.flags = flag or FLAG[kind]
@@ -52,7 +52,6 @@ function M.call(call, flag)
     local service = call.service
     return M.answer(call, {
         reason = "unavailable",
-        service = service,
         name = service.name,
         key = service.key,
         rule = call.route.rule,

@@ -155,7 +155,7 @@ end
 local function refusal(kind, service, rule)
     local call = calls.new()
     call.service = service
-    return call, { reason = kind, service = service, name = service.name, key = service.key, rule = rule }
+    return call, { reason = kind, name = service.name, key = service.key, rule = rule }
 end
 
 local function refusal_by_name(kind, name)
@@ -273,7 +273,7 @@ end
 
 -- Give a call its id and its trace, or keep those that it came with, and note what its record says of the
 -- request.
-local function name(call, var)
+local function identify(call, var)
     local id, parent = get("x-request-id") or "", get("traceparent") or ""
     if id ~= "" then
         call.id = var.http_x_request_id
@@ -300,7 +300,7 @@ function M.handle()
         return ngx.exec("@a8_whole")
     end
     call.asked = asked
-    name(call, var)
+    identify(call, var)
     context.set(call)
     if refused then
         return refuse.answer(call, refused)
