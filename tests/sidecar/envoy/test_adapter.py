@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from amalgam8.model.instance import Address
+from amalgam8.model.rule import Affinity
 from amalgam8.routing.condition import ALWAYS
 from amalgam8.routing.plan import FaultEntry, LimitEntry, PlanDelay, PlanLimit
 from amalgam8.routing.resolve import SHARES, Peer, Route, ServiceRouting, Slice, Target
@@ -138,7 +139,7 @@ def invalid(routing: ServiceRouting) -> Branch:
     if not any(route.rule == "broken" for route in routing.routes):
         return branch(routing)
     piece = Slice(routing.routes[0].slices[0].target, 2**32 - 1)
-    return branch(ServiceRouting(routing.name, (Route((piece, piece)),)))
+    return branch(ServiceRouting(routing.name, (Route((piece, piece), affinity=Affinity(cookie="user")),)))
 
 
 @pytest.mark.parametrize("bad", [("a",), ("b", "d"), ("a", "b", "c", "d", "e")])

@@ -11,7 +11,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
-from google.protobuf import json_format
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +46,29 @@ class Case(msgspec.Struct):
                 made.append(Instance(f"{service}-{number}", service, endpoint, tags=tuple(tags)))
             found[service] = tuple(made)
         return resolve(self.plan, found, 0.0)
+
+
+def _learn_filter_chain() -> None:
+    """Tells protobuf about the messages that ``chains`` writes by hand, so that a golden can be read."""
+    package = "envoy.extensions.filters.http.filter_chain.v3"
+    extension = "envoy/config/core/v3/extension.proto"
+    file = descriptor_pb2.FileDescriptorProto(name="filter_chain.proto", package=package, syntax="proto3")
+    file.dependency.append(extension)
+    kinds = (
+        ("filters", 3, "envoy.config.core.v3.TypedExtensionConfig"),
+        (
+            "default_filter_chain",
+            1,
+            f"{package}.FilterChain",
+        ),
+    )
+    for name, (field, label, kind) in zip(("FilterChain", "FilterChainConfig"), kinds, strict=True):
+        message = file.message_type.add(name=name)
+        message.field.add(name=field, number=1, label=label, type="TYPE_MESSAGE", type_name=f".{kind}")
+    descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+
+
+_learn_filter_chain()
 
 
 def rendered(renderer: Renderer, routing: Routing) -> tuple[State, dict[str, str]]:
@@ -138,20 +161,25 @@ def test_every_cluster_that_a_route_names_is_there_with_its_endpoints(case: Case
     routing = case.routing()
     state, problems = rendered(fresh(), routing)
     assert problems == {}
-    named = set()
-    for route in all_routes(state):
-        if route.route.WhichOneof("cluster_specifier") == "cluster":
-            named.add(route.route.cluster)
-        else:
-            pieces = route.route.weighted_clusters.clusters
-            assert sum(piece.weight.value for piece in pieces) == 100_000_000
-            named |= {piece.name for piece in pieces}
+    named = {route.route.cluster for routes in all_routes(state) for route in routes}
     assert named - {"a8.nowhere", "|second", "|second|h2"} == state.clusters.keys()
     assert state.endpoints.keys() >= state.clusters.keys()
 
 
-def all_routes(state: State) -> list[Any]:
-    found: list[Any] = []
+@given(CASE)
+def test_every_call_meets_one_route_of_a_list(case: Case) -> None:
+    state, _ = rendered(fresh(), case.routing())
+    for routes in all_routes(state):
+        for grpc in {route.match.HasField("grpc") for route in routes}:
+            *thrown, last = (route.match for route in routes if route.match.HasField("grpc") == grpc)
+            dice = [match.runtime_fraction.default_value for match in thrown]
+            reached = [each.numerator for each in dice]
+            assert reached == sorted(set(reached)), dice
+            assert not last.HasField("runtime_fraction")
+
+
+def all_routes(state: State) -> list[list[Any]]:
+    found: list[list[Any]] = []
     for name in ("main", "second"):
         configuration = route_pb2.RouteConfiguration.FromString(state.routes[name].body)
         for host in configuration.virtual_hosts:
@@ -159,11 +187,13 @@ def all_routes(state: State) -> list[Any]:
     return found
 
 
-def _routes_below(message: Any, found: list[Any]) -> None:
-    """Every Route that is packed anywhere below."""
+def _routes_below(message: Any, found: list[list[Any]]) -> None:
+    """Every Route or RouteList that is packed anywhere below."""
     if message.DESCRIPTOR.full_name == "google.protobuf.Any":
         if message.type_url.endswith(".Route"):
-            found.append(route_components_pb2.Route.FromString(message.value))
+            found.append([route_components_pb2.Route.FromString(message.value)])
+        elif message.type_url.endswith(".RouteList"):
+            found.append(list(route_components_pb2.RouteList.FromString(message.value).routes))
         return
     for field, value in message.ListFields():
         if field.message_type is None:

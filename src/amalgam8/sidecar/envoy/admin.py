@@ -5,7 +5,7 @@ METRICS is the whole list: Envoy keeps no other statistic. Refuses to wait longe
 
 import asyncio
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import h11
@@ -88,42 +88,35 @@ def text(values: dict[str, float], more: tuple[Metric, ...] = ()) -> bytes:
 
 
 def calls(exposition: bytes) -> bytes:
-    """Envoy's counters of requests in our names: by version, class of status and seconds."""
+    """Envoy's histograms of calls in our names: counts by version and class of status, and seconds."""
     counts: Counter[tuple[str, ...]] = Counter()
-    times: list[str] = []
+    times: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for line in exposition.decode(errors="replace").splitlines():
-        if not (found := _SAMPLE.fullmatch(line)):
+        if not (found := _CALLED.fullmatch(line)):
             continue
-        name, labels, value = (
-            found["name"],
-            dict(_LABEL.findall(found["labels"] or "")),
-            float(found["value"]),
-        )
+        labels = dict(_LABEL.findall(found["labels"]))
         parts: list[str] = labels.get("call", "").split(PART)
         destination, instance, code, reason = (*parts, *[""] * (4 - len(parts)))[:4]
         version = instance.partition(":")[2]
-        if name == "envoy_a8_requests":
+        value = float(found["value"])
+        times[destination, version][found["part"] + labels.get("le", "")] += value
+        if found["part"] == "count":
             counts[destination, version, f"{code[:1]}xx", _REASONS.get(reason, "")] += int(value)
-        elif name.startswith("envoy_a8_duration"):
-            part = name.removeprefix("envoy_a8_duration")
-            edge = labels.get("le", "")
-            le = (
-                f',le="{float(edge) / 1000:g}"'
-                if edge and edge != "+Inf"
-                else f',le="{edge}"'
-                if edge
-                else ""
-            )
-            shown = value / 1000 if part == "_sum" else value
-            of = f'destination="{destination}",version="{version}"'
-            times.append(f"{_TIMES}{part}{{{of}{le}}} {shown:.15g}")
     lines = [f"# HELP {_CALLS_BY} Calls by destination, version, class of status and reason of a refusal."]
     lines.append(f"# TYPE {_CALLS_BY} counter")
     names = ("destination", "version", "status", "reason")
     for key, count in sorted(counts.items()):
         shown_labels = ",".join(f'{name}="{text}"' for name, text in zip(names, key, strict=True))
         lines.append(f"{_CALLS_BY}{{{shown_labels}}} {count}")
-    lines += [f"# HELP {_TIMES} How long calls took.", f"# TYPE {_TIMES} histogram", *times]
+    lines += [f"# HELP {_TIMES} How long calls took.", f"# TYPE {_TIMES} histogram"]
+    for (destination, version), sums in times.items():
+        of = f'destination="{destination}",version="{version}"'
+        for part, value in sums.items():
+            if edge := part.removeprefix("bucket") if part.startswith("bucket") else "":
+                le = edge if edge == "+Inf" else f"{float(edge) / 1000:g}"
+                lines.append(f'{_TIMES}_bucket{{{of},le="{le}"}} {value:.15g}')
+            else:
+                lines.append(f"{_TIMES}_{part}{{{of}}} {value / 1000 if part == 'sum' else value:.15g}")
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -149,6 +142,7 @@ _REASONS = {
     for kind in ("unknown", "unavailable", "denied", "limited")
 }
 _SAMPLE = re.compile(r"(?P<name>[a-z0-9_]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+_CALLED = re.compile(r"envoy_a8_duration_(?P<part>bucket|sum|count)\{(?P<labels>.*)\} (?P<value>\S+)")
 _LABEL = re.compile(r'([a-z]+)="((?:[^"\\]|\\.)*)"')
 
 

@@ -97,7 +97,7 @@ def always(chain: Sequence[AnyMessage]) -> AnyMessage:
 
 
 def place() -> AnyMessage:
-    """The filter that stands in the chain for one kind; it does nothing where no route tells it to."""
+    """The filter that stands in a chain for one kind; it does nothing where no route tells it to."""
     return packed(
         extension_matcher_pb2.ExtensionWithMatcher(
             xds_matcher=matcher_pb2.Matcher(on_no_match=_SKIP),

@@ -1,8 +1,9 @@
 """The listeners: everything about them is there from the start, so that they never change.
 
 A changed listener would drain its connections. So every HTTP filter that a rule can need stands in the
-chain, disabled, and routes enable it where they need it. ``main`` is what apps call; ``second`` is the
-internal listener through which calls pass a second time where faults have to act behind retries.
+chain, disabled, most of them in two slots (``chains``), and routes enable it where they need it. ``main``
+is what apps call; ``second`` is the internal listener through which calls pass a second time where faults
+have to act behind retries.
 Paths and bodies pass untouched; headers that could steer Envoy or forge the mesh's word are dropped.
 """
 
@@ -13,34 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
-from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
-from amalgam8.sidecar.envoy.choices import noted, place
+from amalgam8.sidecar.envoy.chains import slot
 from amalgam8.sidecar.envoy.limits import bucket_config
 from amalgam8.sidecar.envoy.messages import (
-    ABORT,
-    ACCESS,
+    BEFORE,
+    BEHIND,
     BUCKETS,
-    FAULT,
-    HEADERS,
-    HOP,
-    HOP_HEADER,
-    LIMIT,
     MAIN,
-    MIRROR,
-    NAMESPACE,
-    NOTED,
     PATH_STATE,
     REQUEST,
     SECOND,
-    TRACE,
-    TRIES_HEADER,
-    UNKNOWN,
     Resource,
     packed,
     resource,
@@ -114,13 +103,10 @@ def _main_manager(loggers: Sequence[Any], slices: Path | None, early: dict[str, 
         MAIN,
         [
             http_connection_manager_pb2.HttpFilter(name=REQUEST, typed_config=_request()),
-            _off(UNKNOWN, _name_from_path()),
+            _off(BEFORE, slot(BEFORE)),
             *([http_connection_manager_pb2.HttpFilter(**slices_place(slices))] if slices else []),
-            *(_off(name, place()) for name in (ACCESS, LIMIT)),
             *(_sent(name) for name in BUCKETS),
-            _off(MIRROR, noted()),
-            *(_off(name, place()) for name in (TRACE, FAULT, ABORT, HEADERS)),
-            _off(HOP, _hop()),
+            _off(BEHIND, slot(BEHIND)),
             _router(),
         ],
         access_log=loggers,
@@ -137,7 +123,7 @@ def _main_manager(loggers: Sequence[Any], slices: Path | None, early: dict[str, 
 def _second_manager() -> Any:
     return _manager(
         SECOND,
-        [*(_off(name, place()) for name in (FAULT, ABORT)), _router()],
+        [_off(BEHIND, slot(BEHIND)), _router()],
         generate_request_id={"value": False},
         preserve_external_request_id=True,
         local_reply_config={"mappers": second_pass()},
@@ -202,15 +188,6 @@ def _router() -> Any:
     )
 
 
-def _name_from_path() -> Any:
-    """Puts the first path segment where the words about an unknown service can quote it."""
-    first_segment = {"pattern": {"regex": r"^/?([^/?]*)\C*"}, "substitution": r"\1"}
-    pair = {"metadata_namespace": NAMESPACE, "key": "service", "regex_value_rewrite": first_segment}
-    return packed(
-        header_to_metadata_pb2.Config(request_rules=[{"header": ":path", "on_header_present": pair}])
-    )
-
-
 def _request() -> Any:
     """Notes the path as it came. A text costs a quarter of what a value of dynamic metadata does."""
     path = {
@@ -219,34 +196,6 @@ def _request() -> Any:
         "format_string": {"text_format_source": {"inline_string": "%REQ(:PATH)%"}},
     }
     return packed(set_filter_state_pb2.Config(on_request_headers=[path]))
-
-
-def _hop() -> Any:
-    """Takes what the last pass told about the instance out of the response, for the access record."""
-    whole = r"^(\S*) (\S*) (\C*)$"
-    fired = r"^\S* (?:\S*?(DI|FI)\S*|\S*) \C*$"
-    parts = (
-        ("host", whole, 1),
-        ("flags", whole, 2),
-        ("fired", fired, 1),
-        (NOTED, whole, 2),
-        ("dst", whole, 3),
-    )
-    rules: list[dict[str, Any]] = [
-        {
-            "header": HOP_HEADER,
-            "on_header_present": {
-                "metadata_namespace": NAMESPACE,
-                "key": key,
-                "regex_value_rewrite": {"pattern": {"regex": pattern}, "substitution": rf"\{part}"},
-            },
-            "remove": key == "dst",
-        }
-        for key, pattern, part in parts
-    ]
-    tries = {"metadata_namespace": NAMESPACE, "key": "tries", "type": "NUMBER"}
-    rules.append({"header": TRIES_HEADER, "on_header_present": tries, "remove": True})
-    return packed(header_to_metadata_pb2.Config(response_rules=rules))
 
 
 def _early(origin: str, workers: int) -> dict[str, Any]:

@@ -80,7 +80,10 @@ FAULT = "a8.fault"
 ABORT = "a8.abort"
 HEADERS = "a8.headers"
 HOP = "a8.hop"
-"""The filters of the chain, in the order in which they run; routes enable those that they need."""
+"""The places of filters, in the order in which they run; routes have those that they need."""
+
+BEFORE, BEHIND = "a8.before", "a8.behind"
+"""The slots of the listener's chain that routes fill: before the buckets, and behind them."""
 
 
 class Resource(msgspec.Struct, frozen=True):

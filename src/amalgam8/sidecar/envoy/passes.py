@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from xds.type.matcher.v3 import matcher_pb2
 
@@ -31,15 +32,18 @@ from amalgam8.sidecar.envoy.messages import (
     FINAL_HEADER,
     HOP_HEADER,
     INTERNAL,
+    NAMESPACE,
     NEXT_HEADER,
+    NOTED,
     REASON_HEADER,
     TRIES_HEADER,
+    packed,
     serialized,
 )
 from amalgam8.sidecar.envoy.patterns import found
 from amalgam8.sidecar.envoy.speech import spoken
 
-HOP = "%UPSTREAM_HOST% %RESPONSE_FLAGS% %UPSTREAM_METADATA(a8:name)%"
+_HOP = "%UPSTREAM_HOST% %RESPONSE_FLAGS% %UPSTREAM_METADATA(a8:name)%"
 """What the last pass tells of an attempt: the instance's address, flags, service and tags."""
 
 Words = Callable[..., Any]
@@ -116,8 +120,8 @@ class Passes:
             guard(again.route, held)
             self._leads(again, self.retried(route, piece))
             if held:
-                rows.matcher_list.matchers.add(predicate=found(FAULT_HEADER, ""), on_match=spoken(again))
-        rows.on_no_match.CopyFrom(spoken(again))
+                rows.matcher_list.matchers.add(predicate=found(FAULT_HEADER, ""), on_match=spoken([again]))
+        rows.on_no_match.CopyFrom(spoken([again]))
         return nested(rows) if rows.matcher_list.matchers else rows.on_no_match
 
     def _tried(self, route: Route, piece: Slice, attempts: Attempts) -> Any:
@@ -129,9 +133,9 @@ class Passes:
             again = self._route(route, INTERNAL, attempts)
             self._leads(again, f"%REQ({FAULT_HEADER})%")
             self._count(again, attempts)
-            below.matcher_list.matchers.add(predicate=found(FAULT_HEADER, ""), on_match=spoken(again))
+            below.matcher_list.matchers.add(predicate=found(FAULT_HEADER, ""), on_match=spoken([again]))
         self._count(direct, attempts)
-        below.on_no_match.CopyFrom(spoken(direct))
+        below.on_no_match.CopyFrom(spoken([direct]))
         return nested(below)
 
     @staticmethod
@@ -158,7 +162,7 @@ class Passes:
             if chain:
                 message.typed_per_filter_config[place].CopyFrom(always(chain))
         self._tell(message)
-        return self._named(spoken(message))
+        return self._named(spoken([message]))
 
     def _delays(self, delays: Sequence[PlanDelay]) -> list[AnyMessage]:
         self.hold = max(self.hold, longest(delays))
@@ -181,7 +185,7 @@ class Passes:
             [REASON_HEADER, HOP_HEADER, TRIES_HEADER, END_HEADER, FINAL_HEADER]
         )
         message.response_headers_to_add.add(
-            header={"key": HOP_HEADER, "value": HOP}, append_action="OVERWRITE_IF_EXISTS_OR_ADD"
+            header={"key": HOP_HEADER, "value": _HOP}, append_action="OVERWRITE_IF_EXISTS_OR_ADD"
         )
 
     def _named(self, then: Any) -> str:
@@ -189,6 +193,34 @@ class Passes:
         name = hashlib.blake2b(content, digest_size=12).hexdigest()
         self.entries[name] = content
         return name
+
+
+def hop_filter() -> AnyMessage:
+    """Takes what the last pass told about the instance out of the response, for the access record."""
+    whole = r"^(\S*) (\S*) (\C*)$"
+    fired = r"^\S* (?:\S*?(DI|FI)\S*|\S*) \C*$"
+    parts = (
+        ("host", whole, 1),
+        ("flags", whole, 2),
+        ("fired", fired, 1),
+        (NOTED, whole, 2),
+        ("dst", whole, 3),
+    )
+    rules: list[dict[str, Any]] = [
+        {
+            "header": HOP_HEADER,
+            "on_header_present": {
+                "metadata_namespace": NAMESPACE,
+                "key": key,
+                "regex_value_rewrite": {"pattern": {"regex": pattern}, "substitution": rf"\{part}"},
+            },
+            "remove": key == "dst",
+        }
+        for key, pattern, part in parts
+    ]
+    tries = {"metadata_namespace": NAMESPACE, "key": "tries", "type": "NUMBER"}
+    rules.append({"header": TRIES_HEADER, "on_header_present": tries, "remove": True})
+    return packed(header_to_metadata_pb2.Config(response_rules=rules))
 
 
 def _closing(aborts: Sequence[PlanAbort]) -> list[AnyMessage]:

@@ -7,7 +7,7 @@ each trace under its own name. With two passes, what the instance's side knows c
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from amalgam8.sidecar.envoy.messages import (
     SHARED,
     packed,
 )
-from amalgam8.sidecar.envoy.replies import by_expression
 
 TRACES = "traces"
 """The member of a traced call's record that holds its keys and values until the agent has spread them."""
@@ -35,14 +34,16 @@ REASON_LETTERS = 7
 PART = "\x1f"
 """Between the parts of a tag: a control character, and names and tags of services hold none."""
 
-COUNTER, HISTOGRAM, DEMAND = "requests", "duration", "demand"
+HISTOGRAM, DEMAND = "duration", "demand"
 STATS_PREFIX = "a8."
 
-_DI_OR_FI = "response.flags / 512 % 4"
-"""Bits 9 and 10 of Envoy's response flags: a delay or an abort was injected."""
-
-_UT = "response.flags / 4 % 2"
-"""Bit 2: the timeout ended the call; what it waited for is not known, and an injected delay most likely."""
+_OURS = f"metadata.filter_metadata['{NAMESPACE}']"
+_FIRED = (
+    f"has({_OURS}.fault) && "
+    f"(has({_OURS}.fired) || response.flags / 512 % 4 > 0 || response.flags / 4 % 2 > 0)"
+)
+"""Whether a fault acted. Bits 9 and 10 of Envoy's response flags: a delay or an abort was injected. Bit 2:
+the timeout ended the call; what it waited for is not known, and an injected delay most likely."""
 
 
 def loggers(source: str, records: Path | None, traced: Path) -> list[Any]:
@@ -53,17 +54,10 @@ def loggers(source: str, records: Path | None, traced: Path) -> list[Any]:
     found = [_counters(), _demand()]
     if records is not None:
         found.append(_file(records, _noted(NOTED, False), {**_plain(source), "fault": False}))
-    fault = _noted("fault", True)
-    fired = _any(by_expression(f"{_DI_OR_FI} > 0 || {_UT} > 0"), _noted("fired", True))
-    spared = _all(by_expression(f"{_DI_OR_FI} == 0 && {_UT} == 0"), _noted("fired", False))
-    spared = _any(_noted("fault", False), spared)
     for path, is_traced in ((records, False), (traced, True)):
-        if path is None:
-            continue
-        trace = [_noted(NOTED, True), _noted("trace", is_traced)]
-        for where, faulty in ((_all(*trace, spared), False), (_all(*trace, fault, fired), True)):
-            members = {**_members(source, is_traced), "fault": faulty}
-            found.append(_file(path, where, members, omit_empty=True))
+        if path is not None:
+            where = _all(_noted(NOTED, True), _noted("trace", is_traced))
+            found.append(_file(path, where, _members(source, is_traced), omit_empty=True))
     return found
 
 
@@ -110,6 +104,7 @@ def _members(source: str, is_traced: bool) -> dict[str, Any]:
         "auth": coalesced(_request(":AUTHORITY"), _MISSING),
         "upstream_host": coalesced(_dynamic("host"), {"command": "UPSTREAM_HOST"}, _MISSING),
         "attempts": coalesced(_dynamic("tries"), {"command": "UPSTREAM_REQUEST_ATTEMPT_COUNT"}),
+        "fault": f"%TYPED_CEL({_FIRED})%",
         "rules": [
             *(f"%METADATA(ROUTE:{NAMESPACE}:{key})%" for key in ("rule", "mirror")),
             *(
@@ -155,22 +150,23 @@ def _file(path: Path, where: Any, members: dict[str, Any], *, omit_empty: bool =
 
 
 def _counters() -> Any:
-    """Requests by destination, version, status and reason, and how long they took.
+    """How long calls took, by destination, version, status and reason; a histogram counts what it holds.
 
-    All of that is one tag, PART between the parts: each tag costs a call as much as a member of its record.
+    All of that is one tag, PART between the parts: each tag costs a call as much as a member of its record,
+    and a counter beside the histogram as much as two.
     """
-    called = ("%ROUTE_NAME%", coalesced(_dynamic("dst"), _UPSTREAM))
-    counted = (*called, "%RESPONSE_CODE%", f"%RESP({REASON_HEADER}):{REASON_LETTERS}%")
+    called = (
+        "%ROUTE_NAME%",
+        coalesced(_dynamic("dst"), _UPSTREAM),
+        "%RESPONSE_CODE%",
+        f"%RESP({REASON_HEADER}):{REASON_LETTERS}%",
+    )
+    tag = {"name": "call", "value_format": PART.join(called)}
     config = stats_pb2.Config(stat_prefix=STATS_PREFIX.rstrip("."))
-    config.counters.add(stat={"name": COUNTER, "tags": [_tag(counted)]}, value_fixed={"value": 1})
     config.histograms.add(
-        stat={"name": HISTOGRAM, "tags": [_tag(called)]}, unit="Milliseconds", value_format="%DURATION%"
+        stat={"name": HISTOGRAM, "tags": [tag]}, unit="Milliseconds", value_format="%DURATION%"
     )
     return accesslog_pb2.AccessLog(name="counters", typed_config=packed(config))
-
-
-def _tag(parts: Iterable[str]) -> dict[str, str]:
-    return {"name": "call", "value_format": PART.join(parts)}
 
 
 def _demand() -> Any:
@@ -194,10 +190,6 @@ def _noted(key: str, present: bool) -> Any:
 
 def _all(*filters: Any) -> Any:
     return accesslog_pb2.AccessLogFilter(and_filter={"filters": filters})
-
-
-def _any(*filters: Any) -> Any:
-    return accesslog_pb2.AccessLogFilter(or_filter={"filters": filters})
 
 
 Loggers = Sequence[Any]

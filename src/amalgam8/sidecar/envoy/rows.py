@@ -25,7 +25,8 @@ from amalgam8.sidecar.envoy.attempts import (
     by_method,
     guard,
 )
-from amalgam8.sidecar.envoy.choices import first_match, picked
+from amalgam8.sidecar.envoy.chains import ON
+from amalgam8.sidecar.envoy.choices import always, first_match, noted, picked
 from amalgam8.sidecar.envoy.faults import Unrenderable, percentage, without_answer
 from amalgam8.sidecar.envoy.kinds import access_config, changed_headers, trace_filters
 from amalgam8.sidecar.envoy.limits import bucket_filter, buckets, limit_filters
@@ -46,9 +47,10 @@ from amalgam8.sidecar.envoy.messages import (
     TRACE,
     serialized,
 )
-from amalgam8.sidecar.envoy.nowhere import ON, metadata
-from amalgam8.sidecar.envoy.passes import Passes
+from amalgam8.sidecar.envoy.nowhere import metadata
+from amalgam8.sidecar.envoy.passes import Passes, hop_filter
 from amalgam8.sidecar.envoy.patterns import all_of, any_of, path_is, predicate, value
+from amalgam8.sidecar.envoy.shares import Share, shared
 from amalgam8.sidecar.envoy.speech import both, spoken
 from amalgam8.sidecar.envoy.ways import OUTER_ORDER, Branch, named_host, nested_or_only, segment
 
@@ -179,7 +181,7 @@ class _Service:
     def _row(
         self,
         route: Route,
-        message: Any,
+        parts: list[Any],
         mirror: MirrorEntry | None,
         match: dict[str, Any],
         action: dict[str, Any],
@@ -189,66 +191,73 @@ class _Service:
             raise Unrenderable(
                 f"its routes and mirrors make more than {ROWS_LIMIT} combinations, which is the most possible"
             )
-        message.MergeFrom(route_components_pb2.Route(match=match or {"prefix": "/"}, route=action))
-        message.MergeFrom(self._words(route, mirror.rule if mirror else ""))
-        for place, config in self._shared.items():
-            message.typed_per_filter_config[place].CopyFrom(config)
-        if mirror:
-            message.typed_per_filter_config[MIRROR].CopyFrom(ON)
-        for copied in mirror.mirrors if mirror else ():
+        for part in parts:
+            part.MergeFrom(route_components_pb2.Route(match=match or {"prefix": "/"}, route=action))
+            part.MergeFrom(self._words(route, mirror.rule if mirror else ""))
+            for place, config in self._shared.items():
+                part.typed_per_filter_config[place].CopyFrom(config)
+            if mirror:
+                self._copy(part, mirror)
+        return spoken(parts)
+
+    def _copy(self, part: Any, mirror: MirrorEntry) -> None:
+        part.typed_per_filter_config[MIRROR].CopyFrom(always([noted()]))
+        for copied in mirror.mirrors:
             target = mirror_target(self._service.name, copied).name
             self._targets |= {*both(target)}
-            message.route.request_mirror_policies.add(
+            part.route.request_mirror_policies.add(
                 cluster=target,
                 runtime_fraction={"default_value": percentage(copied.percent / 100)},
                 disable_shadow_host_suffix_append=True,
             )
-        return spoken(message)
 
-    def _single(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
+    def _single(self, route: Route, pieces: list[Slice], attempts: Attempts) -> list[Any]:
         """To the instances, with the faults in front."""
         message = self._message(pieces, attempts)
         closing = any(without_answer(entry.aborts) for entry in self._service.faults)
         message.response_headers_to_remove.extend([REASON_HEADER, END_HEADER] if closing else [REASON_HEADER])
-        faults = not attempts.sees_faults
-        configs = [self._slice_config(piece, "" if faults else "none", route) for piece in pieces]
-        self._share(message, [piece.target.name for piece in pieces], pieces, configs, route)
-        return message
+        way = "none" if attempts.sees_faults else ""
+        shares = [
+            Share(piece.target.name, piece.weight, self._slice_config(piece, way, route)) for piece in pieces
+        ]
+        return shared(message, shares, route.affinity)
 
-    def _twice(self, route: Route, pieces: list[Slice], attempts: Attempts) -> Any:
+    def _twice(self, route: Route, pieces: list[Slice], attempts: Attempts) -> list[Any]:
         """Through the second pass, where the faults are."""
-        message = self._message(pieces, attempts)
-        message.typed_per_filter_config[HOP].CopyFrom(ON)
-        message.response_headers_to_remove.append(FINAL_HEADER)
-        configs = [self._slice_config(piece, NEXT_HEADER, route) for piece in pieces]
-        self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
-        return message
+        return self._through(route, pieces, self._message(pieces, attempts), NEXT_HEADER)
 
-    def _mixed(self, route: Route, pieces: list[Slice]) -> Any:
+    def _mixed(self, route: Route, pieces: list[Slice]) -> list[Any]:
         """Through the second pass, where each version has its own timeout and retries."""
         message = self._message(pieces, Attempts(0, 0, limited=False))
-        return self._through(route, pieces, message, self._passes.bounded)
+        return self._through(route, pieces, message, FAULT_HEADER, self._passes.bounded)
 
-    def _guarded(self, route: Route, pieces: list[Slice], faulty: bool) -> Any:
+    def _guarded(self, route: Route, pieces: list[Slice], faulty: bool) -> list[Any]:
         """Through the second pass, where calls are repeated, and the time until an answer starts is here."""
         message = self._message(pieces, Attempts(0, 0))
         guard(message.route, max(self._passes.held(piece) for piece in pieces) if faulty else 0)
-        return self._through(route, pieces, message, self._passes.retried)
+        return self._through(route, pieces, message, FAULT_HEADER, self._passes.retried)
 
     def _through(
-        self, route: Route, pieces: list[Slice], message: Any, pass_of: Callable[[Route, Slice], str]
-    ) -> Any:
-        """Each version through the pass of its own."""
-        message.typed_per_filter_config[HOP].CopyFrom(ON)
+        self,
+        route: Route,
+        pieces: list[Slice],
+        message: Any,
+        way: str,
+        pass_of: Callable[[Route, Slice], str] | None = None,
+    ) -> list[Any]:
+        """Each version through the pass of its own: named here, or by a filter in ``way``."""
+        message.typed_per_filter_config[HOP].CopyFrom(always([hop_filter()]))
         message.response_headers_to_remove.append(FINAL_HEADER)
-        configs = [self._slice_config(piece, FAULT_HEADER, route) for piece in pieces]
-        self._share(message, [INTERNAL] * len(pieces), pieces, configs, route)
-        for piece, cluster in zip(pieces, message.route.weighted_clusters.clusters, strict=True):
-            cluster.request_headers_to_add.add(
-                header={"key": NEXT_HEADER, "value": pass_of(route, piece)},
-                append_action="OVERWRITE_IF_EXISTS_OR_ADD",
+        shares = [
+            Share(
+                INTERNAL,
+                piece.weight,
+                self._slice_config(piece, way, route),
+                pass_of(route, piece) if pass_of else "",
             )
-        return message
+            for piece in pieces
+        ]
+        return shared(message, shares, route.affinity)
 
     def _message(self, pieces: list[Slice], attempts: Attempts) -> Any:
         self._targets |= {name for piece in pieces for name in both(piece.target.name)}
@@ -270,35 +279,7 @@ class _Service:
             self._by_slice[key] = {place: config for place, config in found.items() if config is not None}
         return self._by_slice[key]
 
-    def _share(
-        self,
-        message: Any,
-        clusters: list[str],
-        pieces: list[Slice],
-        configs: list[dict[str, AnyMessage]],
-        route: Route,
-    ) -> None:
-        if len(pieces) == 1 and clusters[0] != INTERNAL:
-            message.route.cluster = clusters[0]
-            for place, config in configs[0].items():
-                message.typed_per_filter_config[place].CopyFrom(config)
-            return
-        for cluster, piece, filters in zip(clusters, pieces, configs, strict=True):
-            message.route.weighted_clusters.clusters.add(
-                name=cluster, weight={"value": piece.weight}, typed_per_filter_config=filters
-            )
-        if route.affinity is not None and len(pieces) > 1:
-            message.route.weighted_clusters.use_hash_policy.value = True
-            if route.affinity.header:
-                name = route.affinity.header.lower()
-                message.route.hash_policy.add(header={"header_name": _AUTHORITY.get(name, name)})
-            else:
-                message.route.hash_policy.add(cookie={"name": route.affinity.cookie})
-
     def _words(self, route: Route, mirror: str = "") -> Any:
         """The members of a Route message that say what it is."""
         name = self._service.name
         return route_components_pb2.Route(name=name, metadata=metadata(name, route.rule, mirror))
-
-
-_AUTHORITY = {"host": ":authority"}

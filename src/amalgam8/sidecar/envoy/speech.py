@@ -5,18 +5,16 @@ else, so the request's content type decides, not the protocol of the caller. A c
 each target has two, which share nothing but their instances, and every route stands twice.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2
-from xds.type.matcher.v3 import matcher_pb2
 
-from amalgam8.sidecar.envoy.choices import nested, on_match
-from amalgam8.sidecar.envoy.patterns import value
+from amalgam8.sidecar.envoy.chains import slotted
+from amalgam8.sidecar.envoy.choices import on_match
 
 HTTP2 = "|h2"
 """Ends the name of the cluster for HTTP/2. Parts of a target's name begin with other signs."""
-
-_GRPC = value("content-type", prefix="application/grpc")
 
 
 def target_name(cluster: str) -> str:
@@ -29,17 +27,19 @@ def both(name: str) -> tuple[str, str]:
     return name, name + HTTP2
 
 
-def spoken(message: Any) -> Any:
-    """An OnMatch for a Route to clusters for HTTP/1.1: to those for HTTP/2 where the request is gRPC."""
-    grpc = route_components_pb2.Route()
-    grpc.CopyFrom(message)
-    action = grpc.route
-    if action.cluster:
-        action.cluster += HTTP2
-    for share in action.weighted_clusters.clusters:
-        share.name += HTTP2
-    for mirror in action.request_mirror_policies:
-        mirror.cluster += HTTP2
-    tree = matcher_pb2.Matcher(on_no_match=on_match("route", message))
-    tree.matcher_list.matchers.add(predicate=_GRPC, on_match=on_match("route", grpc))
-    return nested(tree)
+def spoken(routes: Sequence[Any]) -> Any:
+    """An OnMatch for Routes to clusters for HTTP/1.1: to those for HTTP/2 where the request is gRPC."""
+    found = route_components_pb2.RouteList()
+    for route in routes:
+        grpc = found.routes.add()
+        grpc.CopyFrom(slotted(route))
+        grpc.match.grpc.SetInParent()
+        action = grpc.route
+        if action.cluster:
+            action.cluster += HTTP2
+        for share in action.weighted_clusters.clusters:
+            share.name += HTTP2
+        for mirror in action.request_mirror_policies:
+            mirror.cluster += HTTP2
+    found.routes.extend(routes)
+    return on_match("routes", found)

@@ -12,7 +12,7 @@ from amalgam8.sidecar.envoy.choices import nested, on_match
 from amalgam8.sidecar.envoy.limits import Bucket
 from amalgam8.sidecar.envoy.messages import entry, member, serialized
 from amalgam8.sidecar.envoy.nowhere import metadata, to_nowhere
-from amalgam8.sidecar.envoy.patterns import path_is, value
+from amalgam8.sidecar.envoy.patterns import path_is
 
 OUTER_ORDER = tuple[int, str, str]
 
@@ -20,7 +20,7 @@ OUTER_ORDER = tuple[int, str, str]
 class Branch(msgspec.Struct, frozen=True):
     """Everything about one service, serialised.
 
-    ``body``: its entry in the tree of first segments; ``host``: its virtual host; ``outers``: its outer
+    ``body``: its entries in the tree of first segments; ``host``: its virtual host; ``outers``: its outer
     paths with their ranks; ``passes``: its routes of the second pass by name; ``limits``: its token buckets.
     ``targets`` are the names of the clusters that it needs; ``hold`` is the longest injected delay, in s.
     """
@@ -48,14 +48,14 @@ def nested_or_only(tree: Any) -> Any:
 
 
 def segment(key: str, below: Any, itself: Any) -> bytes:
-    """A service's entry in the tree of first segments: paths below its segment, and the segment alone.
+    """A service's entries in the tree of first segments: paths below its segment, and the segment alone.
 
     Each has routes of its own, since a route that cuts both would need a regular expression for each call.
     """
-    forms = matcher_pb2.Matcher()
-    for here, tree in ((value(":path", prefix=f"{key}/"), below), (path_is(key), itself)):
-        forms.matcher_list.matchers.add(predicate=here, on_match=nested_or_only(tree))
-    return member(1, entry(key, serialized(nested(forms))))
+    alone = matcher_pb2.Matcher()
+    alone.matcher_list.matchers.add(predicate=path_is(key), on_match=nested_or_only(itself))
+    entries = ((f"{key}/", nested_or_only(below)), (key, nested(alone)))
+    return b"".join(member(1, entry(prefix, serialized(then))) for prefix, then in entries)
 
 
 def named_host(name: str, tree: Any) -> bytes:

@@ -1,0 +1,76 @@
+"""How the calls of one route are shared between its versions.
+
+Each version is a route of its own behind one throw of dice. Envoy's clusters with weights do the same and
+cost a call four times as much, so they only stand where something else has to choose: the hash of an
+affinity, or a share so small that no dice of Envoy have it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from envoy.config.route.v3 import route_components_pb2
+from envoy.type.v3 import percent_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from amalgam8.model.rule import Affinity
+from amalgam8.routing.resolve import SHARES
+from amalgam8.sidecar.envoy.messages import NEXT_HEADER
+
+DICE = 1_000_000
+"""What Envoy can tell apart in one throw: FractionalPercent, MILLION."""
+
+_SMALLEST = SHARES // DICE
+_AUTHORITY = {"host": ":authority"}
+
+
+class Share(msgspec.Struct, frozen=True):
+    """``weight`` parts of SHARES go to ``cluster``, by the pass of this name if there is one."""
+
+    cluster: str
+    weight: int
+    filters: dict[str, AnyMessage]
+    leads: str = ""
+
+
+def shared(message: Any, shares: Sequence[Share], affinity: Affinity | None = None) -> list[Any]:
+    """Routes like ``message``, in the order in which they are asked, of which each call meets one."""
+    if len(shares) > 1 and (affinity is not None or min(share.weight for share in shares) < _SMALLEST):
+        return [_weighted(message, shares, affinity)]
+    routes: list[Any] = []
+    reached = 0
+    for share in shares:
+        route = route_components_pb2.Route()
+        route.CopyFrom(message)
+        route.route.cluster = share.cluster
+        _differ(route, share)
+        reached += share.weight
+        if share is not shares[-1]:
+            dice = percent_pb2.FractionalPercent(numerator=reached // _SMALLEST, denominator="MILLION")
+            route.match.runtime_fraction.default_value.CopyFrom(dice)
+        routes.append(route)
+    return routes
+
+
+def _weighted(message: Any, shares: Sequence[Share], affinity: Affinity | None) -> Any:
+    clusters = message.route.weighted_clusters
+    for share in shares:
+        _differ(clusters.clusters.add(name=share.cluster, weight={"value": share.weight}), share)
+    if affinity is not None:
+        clusters.use_hash_policy.value = True
+        if affinity.header:
+            name = affinity.header.lower()
+            message.route.hash_policy.add(header={"header_name": _AUTHORITY.get(name, name)})
+        else:
+            message.route.hash_policy.add(cookie={"name": affinity.cookie})
+    return message
+
+
+def _differ(where: Any, share: Share) -> None:
+    """Say of a Route, or of a cluster with a weight, what is so for one version only."""
+    for place, config in share.filters.items():
+        where.typed_per_filter_config[place].CopyFrom(config)
+    if share.leads:
+        where.request_headers_to_add.add(
+            header={"key": NEXT_HEADER, "value": share.leads}, append_action="OVERWRITE_IF_EXISTS_OR_ADD"
+        )

@@ -1,0 +1,71 @@
+"""How calls are shared between versions: by dice, or by weights where those cannot choose."""
+
+from collections import Counter
+
+import pytest
+from envoy.config.route.v3 import route_components_pb2
+
+from amalgam8.model.rule import Affinity
+from amalgam8.routing.condition import ALWAYS
+from amalgam8.routing.resolve import SHARES
+from amalgam8.sidecar.envoy.shares import DICE, Share, shared
+from tests.sidecar.envoy.support import Mesh, backends, service
+
+PERCENT = SHARES // 100
+
+
+def made(*weights: int, affinity: Affinity | None = None) -> list[route_components_pb2.Route]:
+    shares = [Share(f"v{number}", weight, {}) for number, weight in enumerate(weights)]
+    return shared(route_components_pb2.Route(name="svc"), shares, affinity)
+
+
+def dice(routes: list[route_components_pb2.Route]) -> list[int]:
+    return [route.match.runtime_fraction.default_value.numerator for route in routes]
+
+
+def test_each_version_is_a_route_behind_one_throw_of_dice() -> None:
+    routes = made(25 * PERCENT, 5 * PERCENT, 70 * PERCENT)
+    assert [route.route.cluster for route in routes] == ["v0", "v1", "v2"]
+    assert dice(routes) == [DICE * 25 // 100, DICE * 30 // 100, 0]
+    assert not routes[-1].match.HasField("runtime_fraction")
+
+
+def test_one_version_needs_no_dice() -> None:
+    (route,) = made(SHARES)
+    assert route.route.cluster == "v0"
+    assert not route.match.HasField("runtime_fraction")
+
+
+def test_shares_that_are_no_round_number_miss_by_a_millionth_at_most() -> None:
+    assert dice(made(33_333_334, 33_333_333, 33_333_333)) == [333_333, 666_666, 0]
+
+
+@pytest.mark.parametrize("weights", [(1, SHARES - 1), (SHARES // DICE - 1, SHARES - SHARES // DICE + 1)])
+def test_a_share_that_no_dice_have_is_a_weight(weights: tuple[int, int]) -> None:
+    (route,) = made(*weights)
+    assert [each.weight.value for each in route.route.weighted_clusters.clusters] == list(weights)
+
+
+@pytest.mark.parametrize(
+    ("affinity", "policy"),
+    [
+        (Affinity(cookie="user"), {"cookie": {"name": "user"}}),
+        (Affinity(header="X-User"), {"header": {"header_name": "x-user"}}),
+        (Affinity(header="Host"), {"header": {"header_name": ":authority"}}),
+    ],
+)
+def test_users_choose_by_their_hash(affinity: Affinity, policy: dict[str, object]) -> None:
+    (route,) = made(PERCENT, SHARES - PERCENT, affinity=affinity)
+    assert route.route.weighted_clusters.use_hash_policy.value
+    assert list(route.route.hash_policy) == [route_components_pb2.RouteAction.HashPolicy(**policy)]
+    (only,) = made(SHARES, affinity=affinity)
+    assert only.route.cluster == "v0"
+
+
+async def test_all_shares_of_a_split_are_met(mesh: Mesh) -> None:
+    async with backends("one", "two", "three") as found:
+        peers = {backend.name: (backend.peer(),) for backend in found}
+        await mesh.follow(service("svc", [(ALWAYS, {"one": 1, "two": 1, "three": 2})], peers))
+        names = Counter([(await mesh.ask("/svc/")).call.name for _ in range(400)])
+    expected = {"one": 100, "two": 100, "three": 200}
+    assert sum((names[name] - count) ** 2 / count for name, count in expected.items()) < 18  # p = 0.0001
