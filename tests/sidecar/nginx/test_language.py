@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections import Counter
 
+import pytest
+
 from amalgam8.model.instance import Address
 from amalgam8.model.rule import Affinity, Resilience
 from amalgam8.routing.condition import Condition
@@ -243,6 +245,24 @@ async def test_the_timeout_covers_slow_headers_and_slow_bodies(mesh: Mesh) -> No
         one.gate = asyncio.Event()
         assert (await mesh.ask("/reviews/x")).status == 504
         one.gate.set()
+
+
+@pytest.mark.timeout(90)
+async def test_the_time_until_an_answer_begins_covers_all_attempts(mesh: Mesh) -> None:
+    """15 s, of which the first attempt takes some."""
+    async with backends("one") as (one,), Client(mesh.port) as client:
+        await mesh.follow(simple("reviews", one.peer(), piece={"retries": 2}))
+        first, second = asyncio.Event(), asyncio.Event()
+        one.gate = first
+        started = time.monotonic()
+        client.send("/reviews/status-503")
+        await until(lambda: one.calls == 1)
+        one.gate = second
+        asyncio.get_running_loop().call_later(4, first.set)
+        assert (await client.head()).status == 504
+        assert 14.9 < time.monotonic() - started < 18
+        assert one.calls == 2
+        second.set()
 
 
 async def test_5xx_is_retried_on_another_instance_where_a_rule_says_so(mesh: Mesh) -> None:

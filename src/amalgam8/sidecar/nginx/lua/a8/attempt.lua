@@ -80,6 +80,7 @@ local function next_peer(call, failure, now, kept)
         held, abort = fault.throw(call.acts)
     end
     local changed, masked = call.hopped, call.masked and call.retries_left > 0
+    call.begun = call.begun + held  -- what is injected is not counted
     if held > 0 or abort or masked then
         take_hop(call, peer, held, abort, masked)
         changed = true
@@ -115,10 +116,13 @@ function M.name(call, peer)
     call.host = peer.host or false
 end
 
+-- The time until an answer begins is one for all attempts.
 local function timeouts(call, now)
-    local read = call.streams and IDLE or HEADERS
+    local read = IDLE
     if call.deadline then
         read = math.max(call.deadline - now, 0.001)
+    elseif not call.streams then
+        read = math.max(call.begun + HEADERS - now, 0.001)
     end
     return balancer.set_timeouts(math.min(CONNECT, read), read, read)
 end
@@ -128,14 +132,15 @@ function M.balance()
     local call = context.get()
     local attempt = call.attempt + 1
     call.attempt = attempt
-    local peer, first = call.peer, attempt == 1
+    local peer, first, now = call.peer, attempt == 1, ngx.now()
     if not first then
         first, call.chosen = call.chosen, false
-        peer = first and peer or again(call, ngx.now())
+        peer = first and peer or again(call, now)
         if not peer then
             return
         end
     else
+        call.begun = now
         if peer.host or peer.tls then
             M.name(call, peer)
             balancer.recreate_request()
@@ -145,10 +150,10 @@ function M.balance()
             call.counted = peer
         end
     end
-    if call.streams or call.deadline then
-        timeouts(call, ngx.now())
+    if attempt > 1 or call.streams or call.deadline then
+        timeouts(call, now)
     end
-    local address, more = doors.address(call, peer, ngx.now())
+    local address, more = doors.address(call, peer, now)
     more = more and not call.masked  -- nginx would take a 5xx, too, for a reason to try the next address
     local tries = (first and call.retries_left - call.kept or 0) + (more and 1 or 0)
     if tries > 0 then
@@ -168,11 +173,11 @@ end
 
 -- How the newest attempt failed; nil: there was none.
 local function failure_at_last()
-    local attempts = 0
-    for _ in (ngx.var.upstream_status or ""):gmatch("[^,:%s]+") do
-        attempts = attempts + 1
+    local attempts, status = 0, nil
+    for each in (ngx.var.upstream_status or ""):gmatch("[^,:%s]+") do
+        attempts, status = attempts + 1, each
     end
-    return attempts > 0 and failure_of(attempts, ngx.status) or nil
+    return status and failure_of(attempts, tonumber(status))
 end
 
 -- The handler of the way on after a 5xx or a failure, where a rule asks for retries: chooses the instance of

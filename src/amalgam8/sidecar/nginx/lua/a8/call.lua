@@ -14,7 +14,7 @@ local function emptied(call)
     call.streams, call.grpc, call.upgrade, call.on_5xx = false, false, false, false
     call.retries_left, call.deadline, call.acts, call.copies = 0, false, false, false
     -- How it went.
-    call.attempt, call.faults, call.turns, call.kept = 0, 0, 0, 0
+    call.attempt, call.faults, call.turns, call.kept, call.begun = 0, 0, 0, 0, 0
     call.tried, call.chosen, call.hopped, call.masked = false, false, false, false
     call.failure, call.reason, call.counted, call.inside = false, false, false, false
     -- What its record says.

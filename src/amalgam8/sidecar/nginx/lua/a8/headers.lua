@@ -8,13 +8,13 @@ local ffi = require "ffi"
 local base = require "resty.core.base"
 require "resty.core.request"  -- declares the functions used here
 
-local C, text, byte = ffi.C, ffi.string, string.byte
+local C, text, byte, sub = ffi.C, ffi.string, string.byte, string.sub
 local band, lshift = bit.band, bit.lshift
 
 local LIMIT = 200
 local NAMES = 1000  -- rules may have asked for any, and for others before
 local SHELVES = 1024
-local X, DASH, A, E = byte("x-ae", 1, 4)
+local X, DASH, A, E, PLUS = byte("x-ae+", 1, 5)
 
 local found = ffi.new("ngx_http_lua_ffi_table_elt_t[?]", LIMIT)
 local truncated = ffi.new("int[1]")
@@ -111,6 +111,15 @@ local function look(name, shelf)
         return joined(name, i)
     end
     return is_named(i, name) and text(found[i].value.data, found[i].value.len) or nil
+end
+
+-- Whether a content type is gRPC's; ``application/grpc-web`` is not, and is spoken in HTTP/1.1.
+function M.is_grpc(content)
+    if not content or sub(content, 1, 16) ~= "application/grpc" then
+        return false
+    end
+    local after = byte(content, 17)
+    return not after or after == PLUS
 end
 
 -- The value of a header (lower-case name) as rules see it, several in one; nil where there is none.

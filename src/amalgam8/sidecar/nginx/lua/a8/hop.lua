@@ -2,6 +2,8 @@
 -- were the instance, so that nginx treats the outcome as the instance's. Else it goes on to the instance; a
 -- masked answer of 5xx becomes one that nginx repeats.
 
+local headers = require "a8.headers"
+
 local M = {}
 
 local function masked(status)
@@ -28,7 +30,7 @@ function M.handle()
         return ngx.exit(ngx.status)
     end
     var.a8_name, var.a8_way = name, way
-    if (var.http_content_type or ""):sub(1, 16) == "application/grpc" then
+    if headers.is_grpc(var.http_content_type) then
         var.a8_to = url:gsub("^http", "grpc")
         return ngx.exec("@a8_grpc")
     end

@@ -21,7 +21,7 @@ local variable = require "a8.variable"
 local whole = require "a8.whole"
 
 local first, holds, get = match.first, match.holds, headers.get
-local find, sub = string.find, string.sub
+local find = string.find
 
 local RETRIES = 2
 local BODY_KEPT = 262144
@@ -108,7 +108,7 @@ end
 -- an upgrade, or events, may be silent for long.
 local function mark(call, slice, now)
     local content, accept = get("content-type"), get("accept")
-    if content and sub(content, 1, 16) == "application/grpc" then
+    if headers.is_grpc(content) then
         call.grpc, call.streams = true, true
     end
     if get("upgrade") then

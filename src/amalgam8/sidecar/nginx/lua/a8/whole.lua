@@ -22,8 +22,7 @@ function M.is_open(get)
     if get("content-length") or get("upgrade") then
         return false
     end
-    local content = get("content-type")
-    if content and sub(content, 1, 16) == "application/grpc" then
+    if headers.is_grpc(get("content-type")) then
         return false
     end
     if get("transfer-encoding") then
