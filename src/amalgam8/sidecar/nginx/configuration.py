@@ -208,7 +208,7 @@ _VARIABLES = (
 
 
 _ENDED = (
-    '"protocol":"$server_protocol","bytes_received":$request_length,"bytes_sent":$body_bytes_sent,'
+    '"protocol":"$server_protocol","bytes_sent":$body_bytes_sent,'
     '"upstream_response_time":"$upstream_header_time'
 )
 """What nginx alone knows at the end of a call, and nobody else can have put in; ``record.lua`` goes on."""

@@ -24,6 +24,7 @@ local QUOTE, ZERO, POINT = ('"0.'):byte(1, 3)
 local QUICK = #"0.123"  -- seconds, as nginx says them
 local KEPT, LONG = 1000, 200
 local NONE = "-"  -- stands for what is missing
+local NOTHING = '"bytes_received":0,'
 
 local ended = variable.named("a8_ended")
 
@@ -186,6 +187,14 @@ local function put_ended(to)
     to:put(before, seconds and tonumber(seconds) * 1000 + tonumber(part) or NONE)
 end
 
+-- How much of the body came. nginx counts what stands around it, too: the head, whose length the call knows,
+-- and the lengths of its parts, which it also counts without.
+local function received(call)
+    local var = ngx.var
+    local length = var.http_transfer_encoding and tonumber(var.content_length)
+    return ('"bytes_received":%d,'):format(length or tonumber(var.request_length) - call.head)
+end
+
 -- What the request itself says, for one that was refused before it was looked at.
 local function read(call)
     local var = ngx.var
@@ -199,6 +208,7 @@ local function put_line(to, call, attempts, started, now)
     local method, path = ngx.req.get_method() or "", safe(call.asked)
     local tail = tails[status](call.rule)
     to:put(heads[status], tobit(floor((now - started) * 1000 + 0.5)), where_of(call, attempts))
+    to:put(call.head and received(call) or NOTHING)
     put_ended(to)
     local moment = floor(started)
     to:put(start_of(moment), thousandths[floor((started - moment) * 1000 + 0.5) % 1000])

@@ -285,6 +285,7 @@ local function identify(call, var)
     call.number = ids.give(id ~= "", parent ~= "")
     call.agent, call.forwarded = get("user-agent") or false, get("x-forwarded-for") or false
     call.auth = get("host") or false
+    call.head = whole.may_come(get) and tonumber(var.request_length) or false
 end
 
 -- The handler of every request: lets it go on to its instance, or answers it.

@@ -17,6 +17,12 @@ local SENDS = { PUT = true, POST = true, PATCH = true }
 
 local M = {}
 
+-- Whether a body may come at all.
+function M.may_come(get)
+    return get("content-length") or get("content-type") or get("transfer-encoding")
+        or SENDS[ngx.req.get_method()] and ngx.req.http_version() >= 2
+end
+
 -- Whether a body may come of which neither the length is known nor whether it ends at all.
 function M.is_open(get)
     if get("content-length") or get("upgrade") then
