@@ -120,7 +120,12 @@ def _drawn() -> Iterator[tuple[str, str]]:
 
 
 def metrics_page() -> str:
-    parts = [NOTE, "# Metrics\n", "Each daemon answers `GET /metrics` in the Prometheus text format.\n"]
+    parts = [
+        NOTE,
+        "# Metrics\n",
+        "Each daemon answers `GET /metrics` in the Prometheus text format. "
+        "Envoy puts its figures of calls together once a second.\n",
+    ]
     found: dict[str, str]
     for program, found in (
         ("a8registry", {name: meaning for name, (*_, meaning) in registry_metrics.METRICS.items()}),
