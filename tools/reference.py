@@ -120,12 +120,11 @@ def _drawn() -> Iterator[tuple[str, str]]:
 
 
 def metrics_page() -> str:
-    parts = [
-        NOTE,
-        "# Metrics\n",
+    about = (
         "Each daemon answers `GET /metrics` in the Prometheus text format. "
-        "Envoy puts its figures of calls together once a second.\n",
-    ]
+        "Envoy puts its figures of calls together once a second.\n"
+    )
+    parts = [NOTE, "# Metrics\n", about]
     found: dict[str, str]
     for program, found in (
         ("a8registry", {name: meaning for name, (*_, meaning) in registry_metrics.METRICS.items()}),
