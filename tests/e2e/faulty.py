@@ -4,6 +4,7 @@ import functools
 import sys
 from pathlib import Path
 
+from amalgam8.model.rule import Affinity
 from amalgam8.routing.resolve import Route, ServiceRouting, Slice
 from amalgam8.runtime.service import run
 from amalgam8.sidecar import agent
@@ -19,7 +20,7 @@ def wrong(routing: ServiceRouting) -> Branch:
     if not any(route.rule == "broken" for route in routing.routes):
         return branch(routing)
     piece = Slice(routing.routes[0].slices[0].target, 2**32 - 1)
-    return branch(ServiceRouting(routing.name, (Route((piece, piece)),)))
+    return branch(ServiceRouting(routing.name, (Route((piece, piece), affinity=Affinity(cookie="user")),)))
 
 
 def make_faulty(settings: Settings, folder: Path) -> Proxy:
