@@ -75,6 +75,8 @@ class Target(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """A name that no other target has."""
+        if not self.tags and not self.lacking and self.policy is DEFAULT_POLICY:
+            return self.service
         signs = ["+" + _quote(tag) for tag in self.tags]
         signs += ["-" + "&".join(_quote(tag) for tag in tags) for tags in self.lacking]
         if self.policy != DEFAULT_POLICY:

@@ -53,6 +53,8 @@ def slotted(route: Any) -> Any:
     found = set(route.typed_per_filter_config)
     for cluster in route.route.weighted_clusters.clusters:
         found.update(cluster.typed_per_filter_config)
+    if not found:
+        return route
     for name, places in SLOTS.items():
         if used := found.intersection(places):
             route.typed_per_filter_config[name].CopyFrom(ON)

@@ -40,14 +40,15 @@ def shared(message: Any, shares: Sequence[Share], affinity: Affinity | None = No
     routes: list[Any] = []
     reached = 0
     for share in shares:
-        route = route_components_pb2.Route()
-        route.CopyFrom(message)
-        route.route.cluster = share.cluster
-        _differ(route, share)
         reached += share.weight
+        route = message
         if share is not shares[-1]:
+            route = route_components_pb2.Route()
+            route.CopyFrom(message)
             dice = percent_pb2.FractionalPercent(numerator=reached // _SMALLEST, denominator="MILLION")
             route.match.runtime_fraction.default_value.CopyFrom(dice)
+        route.route.cluster = share.cluster
+        _differ(route, share)
         routes.append(route)
     return routes
 
