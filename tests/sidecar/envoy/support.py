@@ -65,6 +65,8 @@ class Backend:
         self.connections = 0
         self.status = 0
         self.last: Call | None = None
+        self.heard: list[str] = []
+        """The values of ``x-heard``, of each call that has one."""
         self.gate: asyncio.Event | None = None
         self.stalled = False
         self._leaving = False
@@ -133,6 +135,7 @@ class Backend:
             return True
         status = int(word[7:]) if word.startswith("status-") else self.status or 200
         self.last = Call(self.name, method, path, headers, size)
+        self.heard += self.last.header("x-heard")
         body = msgspec.json.encode(self.last)
         extra = "x-a8-reason: forged\r\nx-envoy-own: kept\r\nserver: backend\r\n" if status != 200 else ""
         extra += "connection: close\r\n" if self._leaving else ""

@@ -7,9 +7,11 @@ from envoy.config.route.v3 import route_components_pb2
 
 from amalgam8.model.rule import Affinity
 from amalgam8.routing.condition import ALWAYS
-from amalgam8.routing.resolve import SHARES
+from amalgam8.routing.plan import MirrorEntry, PlanMirror
+from amalgam8.routing.resolve import SHARES, mirror_target
+from amalgam8.sidecar.envoy.faults import percentage
 from amalgam8.sidecar.envoy.shares import DICE, Share, shared
-from tests.sidecar.envoy.support import Mesh, backends, service
+from tests.sidecar.envoy.support import Mesh, backends, service, until
 
 PERCENT = SHARES // 100
 
@@ -69,3 +71,28 @@ async def test_all_shares_of_a_split_are_met(mesh: Mesh) -> None:
         names = Counter([(await mesh.ask("/svc/")).call.name for _ in range(400)])
     expected = {"one": 100, "two": 100, "three": 200}
     assert sum((names[name] - count) ** 2 / count for name, count in expected.items()) < 18  # p = 0.0001
+
+
+@pytest.mark.parametrize(("percent", "weights"), [(100.0, False), (99.9, True), (0.01, True)])
+def test_weights_choose_beside_copies_of_some_calls(percent: float, weights: bool) -> None:
+    message = route_components_pb2.Route()
+    message.route.request_mirror_policies.add(
+        cluster="copies", runtime_fraction={"default_value": percentage(percent / 100)}
+    )
+    routes = shared(message, [Share("v0", SHARES // 2, {}), Share("v1", SHARES // 2, {})])
+    assert bool(routes[0].route.weighted_clusters.clusters) == weights
+    assert len(routes) == (1 if weights else 2)
+
+
+async def test_what_is_copied_does_not_depend_on_the_version(mesh: Mesh) -> None:
+    mirror = MirrorEntry(rule="m", mirrors=(PlanMirror(("v3",), 50.0),))
+    async with backends("one", "two", "copies") as (one, two, copies):
+        peers = {"v1": (one.peer("v1"),), "v2": (two.peer("v2"),)}
+        split = service("svc", [(ALWAYS, {"v1": 1, "v2": 1})], peers, mirrors=(mirror,))
+        split.peers[mirror_target("svc", mirror.mirrors[0])] = (copies.peer("v3"),)
+        await mesh.follow(split)
+        for number in range(300):
+            await mesh.ask("/svc/", ("x-heard", str(number)))
+        await until(lambda: len(copies.heard) > 100)  # 150 are expected
+        for backend in (one, two):
+            assert len(set(backend.heard) & set(copies.heard)) > 20

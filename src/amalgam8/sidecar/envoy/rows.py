@@ -129,7 +129,7 @@ class _Service:
         kinds = {attempts_of(piece) for piece in pieces}
         rows = matcher_pb2.Matcher()
         if len(kinds) > 1:
-            return self._mirrored(route, lambda: self._mixed(route, pieces), match, action)
+            return self._mirrored(route, partial(self._mixed, route, pieces), match, action)
         for method, attempts in by_method(next(iter(kinds), DEFAULT)):
             below = self._by_fault(route, pieces, attempts, match, action)
             if method is None:
@@ -168,15 +168,14 @@ class _Service:
 
     def _mirrored(self, route: Route, make: Any, match: dict[str, Any], action: dict[str, Any]) -> Any:
         """A row for each mirror entry, and one without."""
+
+        def row(entry: MirrorEntry | None) -> Any:
+            return self._row(route, make(entry), entry, match, action)
+
         mirrors = self._service.mirrors
-        plain = self._row(route, make(), None, match, action)
         if not mirrors:
-            return matcher_pb2.Matcher(on_no_match=plain)
-
-        def row(entry: MirrorEntry) -> Any:
-            return self._row(route, make(), entry, match, action)
-
-        return first_match([(entry.match, partial(row, entry)) for entry in mirrors], plain)
+            return matcher_pb2.Matcher(on_no_match=row(None))
+        return first_match([(entry.match, partial(row, entry)) for entry in mirrors], row(None))
 
     def _row(
         self,
@@ -196,24 +195,13 @@ class _Service:
             part.MergeFrom(self._words(route, mirror.rule if mirror else ""))
             for place, config in self._shared.items():
                 part.typed_per_filter_config[place].CopyFrom(config)
-            if mirror:
-                self._copy(part, mirror)
         return spoken(parts)
 
-    def _copy(self, part: Any, mirror: MirrorEntry) -> None:
-        part.typed_per_filter_config[MIRROR].CopyFrom(always([noted()]))
-        for copied in mirror.mirrors:
-            target = mirror_target(self._service.name, copied).name
-            self._targets |= {*both(target)}
-            part.route.request_mirror_policies.add(
-                cluster=target,
-                runtime_fraction={"default_value": percentage(copied.percent / 100)},
-                disable_shadow_host_suffix_append=True,
-            )
-
-    def _single(self, route: Route, pieces: list[Slice], attempts: Attempts) -> list[Any]:
+    def _single(
+        self, route: Route, pieces: list[Slice], attempts: Attempts, mirror: MirrorEntry | None
+    ) -> list[Any]:
         """To the instances, with the faults in front."""
-        message = self._message(pieces, attempts)
+        message = self._message(pieces, attempts, mirror)
         closing = any(without_answer(entry.aborts) for entry in self._service.faults)
         message.response_headers_to_remove.extend([REASON_HEADER, END_HEADER] if closing else [REASON_HEADER])
         way = "none" if attempts.sees_faults else ""
@@ -222,18 +210,22 @@ class _Service:
         ]
         return shared(message, shares, route.affinity)
 
-    def _twice(self, route: Route, pieces: list[Slice], attempts: Attempts) -> list[Any]:
+    def _twice(
+        self, route: Route, pieces: list[Slice], attempts: Attempts, mirror: MirrorEntry | None
+    ) -> list[Any]:
         """Through the second pass, where the faults are."""
-        return self._through(route, pieces, self._message(pieces, attempts), NEXT_HEADER)
+        return self._through(route, pieces, self._message(pieces, attempts, mirror), NEXT_HEADER)
 
-    def _mixed(self, route: Route, pieces: list[Slice]) -> list[Any]:
+    def _mixed(self, route: Route, pieces: list[Slice], mirror: MirrorEntry | None) -> list[Any]:
         """Through the second pass, where each version has its own timeout and retries."""
-        message = self._message(pieces, Attempts(0, 0, limited=False))
+        message = self._message(pieces, Attempts(0, 0, limited=False), mirror)
         return self._through(route, pieces, message, FAULT_HEADER, self._passes.bounded)
 
-    def _guarded(self, route: Route, pieces: list[Slice], faulty: bool) -> list[Any]:
+    def _guarded(
+        self, route: Route, pieces: list[Slice], faulty: bool, mirror: MirrorEntry | None
+    ) -> list[Any]:
         """Through the second pass, where calls are repeated, and the time until an answer starts is here."""
-        message = self._message(pieces, Attempts(0, 0))
+        message = self._message(pieces, Attempts(0, 0), mirror)
         guard(message.route, max(self._passes.held(piece) for piece in pieces) if faulty else 0)
         return self._through(route, pieces, message, FAULT_HEADER, self._passes.retried)
 
@@ -259,10 +251,20 @@ class _Service:
         ]
         return shared(message, shares, route.affinity)
 
-    def _message(self, pieces: list[Slice], attempts: Attempts) -> Any:
+    def _message(self, pieces: list[Slice], attempts: Attempts, mirror: MirrorEntry | None) -> Any:
         self._targets |= {name for piece in pieces for name in both(piece.target.name)}
         message = route_components_pb2.Route(route={"auto_host_rewrite": {"value": True}})
         bound(message.route, attempts)
+        if mirror:
+            message.typed_per_filter_config[MIRROR].CopyFrom(always([noted()]))
+        for copied in mirror.mirrors if mirror else ():
+            target = mirror_target(self._service.name, copied).name
+            self._targets |= {*both(target)}
+            message.route.request_mirror_policies.add(
+                cluster=target,
+                runtime_fraction={"default_value": percentage(copied.percent / 100)},
+                disable_shadow_host_suffix_append=True,
+            )
         return message
 
     def _slice_config(self, piece: Slice, way: str, route: Route) -> dict[str, AnyMessage]:

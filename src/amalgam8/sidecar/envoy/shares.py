@@ -1,8 +1,9 @@
 """How the calls of one route are shared between its versions.
 
 Each version is a route of its own behind one throw of dice. Envoy's clusters with weights do the same and
-cost a call four times as much, so they only stand where something else has to choose: the hash of an
-affinity, or a share so small that no dice of Envoy have it.
+cost a call more, so they only stand where something else has to choose: the hash of an affinity, a share so
+small that no dice of Envoy have it, or beside copies of some calls. Envoy throws once for each call: what is
+copied would depend on the version, where the weights, which are a hundred times as fine, tell them apart.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,9 @@ class Share(msgspec.Struct, frozen=True):
 
 def shared(message: Any, shares: Sequence[Share], affinity: Affinity | None = None) -> list[Any]:
     """Routes like ``message``, in the order in which they are asked, of which each call meets one."""
-    if len(shares) > 1 and (affinity is not None or min(share.weight for share in shares) < _SMALLEST):
+    if len(shares) > 1 and (
+        affinity is not None or _some_are_copied(message) or min(share.weight for share in shares) < _SMALLEST
+    ):
         return [_weighted(message, shares, affinity)]
     routes: list[Any] = []
     reached = 0
@@ -51,6 +54,11 @@ def shared(message: Any, shares: Sequence[Share], affinity: Affinity | None = No
         _differ(route, share)
         routes.append(route)
     return routes
+
+
+def _some_are_copied(message: Any) -> bool:
+    policies = message.route.request_mirror_policies
+    return any(policy.runtime_fraction.default_value.numerator < DICE for policy in policies)
 
 
 def _weighted(message: Any, shares: Sequence[Share], affinity: Affinity | None) -> Any:
