@@ -4,16 +4,20 @@ from collections import Counter
 
 import pytest
 from envoy.config.route.v3 import route_components_pb2
+from envoy.type.v3 import percent_pb2
 
 from amalgam8.model.rule import Affinity
 from amalgam8.routing.condition import ALWAYS
 from amalgam8.routing.plan import MirrorEntry, PlanMirror
 from amalgam8.routing.resolve import SHARES, mirror_target
 from amalgam8.sidecar.envoy.faults import percentage
-from amalgam8.sidecar.envoy.shares import DICE, Share, shared
-from tests.sidecar.envoy.support import Mesh, backends, service, until
+from amalgam8.sidecar.envoy.shares import DICE, Share, shared, thrown
+from tests.sidecar.envoy.support import Mesh, backends, service, simple, until
 
 PERCENT = SHARES // 100
+
+
+DenominatorType = percent_pb2.FractionalPercent.DenominatorType
 
 
 def made(*weights: int, affinity: Affinity | None = None) -> list[route_components_pb2.Route]:
@@ -82,6 +86,35 @@ def test_weights_choose_beside_copies_of_some_calls(percent: float, weights: boo
     routes = shared(message, [Share("v0", SHARES // 2, {}), Share("v1", SHARES // 2, {})])
     assert bool(routes[0].route.weighted_clusters.clusters) == weights
     assert len(routes) == (1 if weights else 2)
+
+
+@pytest.mark.parametrize(
+    ("percents", "dice"),
+    [
+        ((25,), [(250_000, "MILLION")]),
+        ((25, 25, 25), [(250_000, "MILLION"), (2500, "TEN_THOUSAND"), (25, "HUNDRED")]),
+        ((100, 25), [(1_000_000, "MILLION"), (250_000, "MILLION")]),
+        ((0.0001, 0.0001), [(1, "MILLION"), (1, "MILLION")]),
+        ((25, 0.01, 0.5), [(250_000, "MILLION"), (1, "TEN_THOUSAND"), (5000, "MILLION")]),
+    ],
+)
+def test_copies_look_at_digits_of_their_own(percents: list[float], dice: list[tuple[int, str]]) -> None:
+    found = thrown([percent / 100 for percent in percents])
+    assert [(each.numerator, DenominatorType.Name(each.denominator)) for each in found] == dice
+
+
+async def test_copies_do_not_depend_on_each_other(mesh: Mesh) -> None:
+    mirrors = (PlanMirror(("v2",), 50.0), PlanMirror(("v3",), 50.0))
+    async with backends("one", "two", "three") as (one, two, three):
+        copied = simple("svc", one.peer("v1"), mirrors=(MirrorEntry(rule="m", mirrors=mirrors),))
+        for mirror, backend in zip(mirrors, (two, three), strict=True):
+            copied.peers[mirror_target("svc", mirror)] = (backend.peer(*mirror.tags),)
+        await mesh.follow(copied)
+        for number in range(300):
+            await mesh.ask("/svc/", ("x-heard", str(number)))
+        await until(lambda: len(two.heard) > 100 < len(three.heard))
+        assert len(set(two.heard) & set(three.heard)) > 20
+        assert len(set(two.heard) - set(three.heard)) > 20
 
 
 async def test_what_is_copied_does_not_depend_on_the_version(mesh: Mesh) -> None:

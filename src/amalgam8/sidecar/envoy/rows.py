@@ -27,7 +27,7 @@ from amalgam8.sidecar.envoy.attempts import (
 )
 from amalgam8.sidecar.envoy.chains import ON
 from amalgam8.sidecar.envoy.choices import always, first_match, noted, picked
-from amalgam8.sidecar.envoy.faults import Unrenderable, percentage, without_answer
+from amalgam8.sidecar.envoy.faults import Unrenderable, without_answer
 from amalgam8.sidecar.envoy.kinds import access_config, changed_headers, trace_filters
 from amalgam8.sidecar.envoy.limits import bucket_filter, buckets, limit_filters
 from amalgam8.sidecar.envoy.messages import (
@@ -50,7 +50,7 @@ from amalgam8.sidecar.envoy.messages import (
 from amalgam8.sidecar.envoy.nowhere import metadata
 from amalgam8.sidecar.envoy.passes import Passes, hop_filter
 from amalgam8.sidecar.envoy.patterns import all_of, any_of, path_is, predicate, value
-from amalgam8.sidecar.envoy.shares import Share, shared
+from amalgam8.sidecar.envoy.shares import Share, shared, thrown
 from amalgam8.sidecar.envoy.speech import both, spoken
 from amalgam8.sidecar.envoy.ways import OUTER_ORDER, Branch, named_host, nested_or_only, segment
 
@@ -257,12 +257,14 @@ class _Service:
         bound(message.route, attempts)
         if mirror:
             message.typed_per_filter_config[MIRROR].CopyFrom(always([noted()]))
-        for copied in mirror.mirrors if mirror else ():
+        copies = mirror.mirrors if mirror else ()
+        dice = thrown([copied.percent / 100 for copied in copies])
+        for copied, some in zip(copies, dice, strict=True):
             target = mirror_target(self._service.name, copied).name
             self._targets |= {*both(target)}
             message.route.request_mirror_policies.add(
                 cluster=target,
-                runtime_fraction={"default_value": percentage(copied.percent / 100)},
+                runtime_fraction={"default_value": some},
                 disable_shadow_host_suffix_append=True,
             )
         return message

@@ -2,8 +2,11 @@
 
 Each version is a route of its own behind one throw of dice. Envoy's clusters with weights do the same and
 cost a call more, so they only stand where something else has to choose: the hash of an affinity, a share so
-small that no dice of Envoy have it, or beside copies of some calls. Envoy throws once for each call: what is
-copied would depend on the version, where the weights, which are a hundred times as fine, tell them apart.
+small that no dice of Envoy have it, or beside copies of some calls.
+
+Envoy throws once for each call, and all dice are the remainder of that number by what they count to. So what
+is decided side by side looks at different digits of it: weights at two that copies do not see, and each copy
+at two of its own, as long as shares are whole percents.
 """
 
 from collections.abc import Sequence
@@ -16,11 +19,13 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from amalgam8.model.rule import Affinity
 from amalgam8.routing.resolve import SHARES
+from amalgam8.sidecar.envoy.faults import percentage
 from amalgam8.sidecar.envoy.messages import NEXT_HEADER
 
 DICE = 1_000_000
 """What Envoy can tell apart in one throw: FractionalPercent, MILLION."""
 
+_COUNTS = ((DICE, "MILLION"), (10_000, "TEN_THOUSAND"), (100, "HUNDRED"))
 _SMALLEST = SHARES // DICE
 _AUTHORITY = {"host": ":authority"}
 
@@ -56,9 +61,24 @@ def shared(message: Any, shares: Sequence[Share], affinity: Affinity | None = No
     return routes
 
 
+def thrown(probabilities: Sequence[float]) -> list[Any]:
+    """A FractionalPercent for each, which fall apart from each other where they can (see above)."""
+    finer = iter(_COUNTS)
+    found: list[Any] = []
+    for probability in probabilities:
+        dice = percentage(probability)
+        if probability < 1:
+            count, name = next(finer, _COUNTS[0])
+            share = round(probability * DICE) * count / DICE
+            if share.is_integer() and share:
+                dice = percent_pb2.FractionalPercent(numerator=int(share), denominator=name)
+        found.append(dice)
+    return found
+
+
 def _some_are_copied(message: Any) -> bool:
     policies = message.route.request_mirror_policies
-    return any(policy.runtime_fraction.default_value.numerator < DICE for policy in policies)
+    return any(policy.runtime_fraction.default_value != percentage(1) for policy in policies)
 
 
 def _weighted(message: Any, shares: Sequence[Share], affinity: Affinity | None) -> Any:
