@@ -90,7 +90,7 @@ def text(values: dict[str, float], more: tuple[Metric, ...] = ()) -> bytes:
 def calls(exposition: bytes) -> bytes:
     """Envoy's histograms of calls in our names: counts by version and class of status, and seconds."""
     counts: Counter[tuple[str, ...]] = Counter()
-    times: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    times: dict[tuple[str, str], dict[tuple[str, str], float]] = defaultdict(lambda: defaultdict(float))
     for line in exposition.decode(errors="replace").splitlines():
         if not (found := _CALLED.fullmatch(line)):
             continue
@@ -99,7 +99,7 @@ def calls(exposition: bytes) -> bytes:
         destination, instance, code, reason = (*parts, *[""] * (4 - len(parts)))[:4]
         version = instance.partition(":")[2]
         value = float(found["value"])
-        times[destination, version][found["part"] + labels.get("le", "")] += value
+        times[destination, version][found["part"], labels.get("le", "")] += value
         if found["part"] == "count":
             counts[destination, version, f"{code[:1]}xx", _REASONS.get(reason, "")] += int(value)
     lines = [f"# HELP {_CALLS_BY} Calls by destination, version, class of status and reason of a refusal."]
@@ -111,13 +111,16 @@ def calls(exposition: bytes) -> bytes:
     lines += [f"# HELP {_TIMES} How long calls took.", f"# TYPE {_TIMES} histogram"]
     for (destination, version), sums in times.items():
         of = f'destination="{destination}",version="{version}"'
-        for part, value in sums.items():
-            if edge := part.removeprefix("bucket") if part.startswith("bucket") else "":
-                le = edge if edge == "+Inf" else f"{float(edge) / 1000:g}"
-                lines.append(f'{_TIMES}_bucket{{{of},le="{le}"}} {value:.15g}')
-            else:
-                lines.append(f"{_TIMES}_{part}{{{of}}} {value / 1000 if part == 'sum' else value:.15g}")
+        for (part, edge), value in sums.items():
+            le = f',le="{_seconds(edge)}"' if edge else ""
+            shown = value / 1000 if part == "sum" else value
+            lines.append(f"{_TIMES}_{part}{{{of}{le}}} {shown:.15g}")
     return ("\n".join(lines) + "\n").encode()
+
+
+def _seconds(edge: str) -> str:
+    """The edge of a bucket, which Envoy gives in milliseconds."""
+    return edge if edge == "+Inf" else f"{float(edge) / 1000:g}"
 
 
 async def demand(socket: Path) -> dict[str, Demand]:
