@@ -188,7 +188,7 @@ def _client(address: RedisAddress, password: str) -> tuple[Redis, list[Redis]]:
         "max_connections": AT_ONCE + 8,
     }
     if address.master:
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis has no types here
             list(address.hosts), sentinel_kwargs={"socket_timeout": ANSWER_WITHIN}, **options
         )
         return sentinel.master_for(address.master), sentinel.sentinels

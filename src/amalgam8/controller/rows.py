@@ -60,7 +60,7 @@ def read_log(
     connection: sqlite3.Connection, tenant: str, above: int, below: int | None, limit: int
 ) -> list[Change]:
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM revisions WHERE tenant = ? AND revision > ? AND revision < ?"  # noqa: S608
+        f"SELECT {_COLUMNS} FROM revisions WHERE tenant = ? AND revision > ? AND revision < ?"  # noqa: S608 - constants only
         " ORDER BY revision DESC LIMIT ?",
         (tenant, above, WHOLE_LOG if below is None else below, limit),
     ).fetchall()

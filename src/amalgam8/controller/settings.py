@@ -66,15 +66,15 @@ class ControllerSettings(ServerSettings):
         "Sent to the registry as bearer token. An admin's is for every tenant, another one for its own.",
         secret=True,
     )
-    registry_ca_cert: Path | None = setting(  # noqa: RUF009
+    registry_ca_cert: Path | None = setting(  # noqa: RUF009 - declares an option
         None,
         "Authorities in PEM that the registry's certificate is checked against. None: the system's.",
         FILE,
     )
-    registry_client_cert: Path | None = setting(  # noqa: RUF009
+    registry_client_cert: Path | None = setting(  # noqa: RUF009 - declares an option
         None, "Certificate chain in PEM to show where the registry asks for one.", FILE
     )
-    registry_client_key: Path | None = setting(  # noqa: RUF009
+    registry_client_key: Path | None = setting(  # noqa: RUF009 - declares an option
         None, "Private key of registry_client_cert, in PEM.", FILE
     )
 

@@ -82,7 +82,7 @@ class SidecarsApi:
             partial(self._metrics.sent, name),
         )
         resume = request.headers.get("last-event-id", "")
-        return EventStream(source, resume, partial(tenant.fleet.closed, identity))  # type: ignore[return-value]
+        return EventStream(source, resume, partial(tenant.fleet.closed, identity))  # type: ignore[return-value]  # a Response
 
     async def report(self, asked: Asked) -> Answer:
         """``PUT /v1/sidecars/{id}``."""

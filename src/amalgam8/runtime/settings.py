@@ -34,6 +34,7 @@ class Spec:
     secret: bool
 
 
+# ``help`` is the field's own word, as in argparse.
 def setting(default: Any, help: str, kind: Kind[Any] = TEXT, *, yaml: str = "", secret: bool = False) -> Any:  # noqa: A002
     """Declare a dataclass field that is a setting.
 

@@ -90,7 +90,7 @@ class PatientHttp(HttpToolsProtocol):
         self._leaving = False
         self._cut_off = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of TCP
         super().connection_made(transport)
         # Whatever the client has not taken counts as unread. With TLS the limit itself is one too much.
         transport.set_write_buffer_limits(high=1 if self.scheme == "https" else 0)
