@@ -1,6 +1,7 @@
 """Shared by all tests: waiting for conditions, free ports, goldens, and what hypothesis may take."""
 
 import asyncio
+import os
 import signal
 import socket
 import time
@@ -23,6 +24,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-goldens", action="store_true", help="write goldens anew instead of comparing")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where A8_TEST_ALL is set, a test that is left out is a failure: nothing may be missing there."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("A8_TEST_ALL") and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("\ntests were left out, and A8_TEST_ALL is set: pytest -rs names them")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture
