@@ -42,12 +42,12 @@ async def test_an_abort_without_an_answer_closes_the_connection(mesh: Mesh) -> N
 async def test_an_abort_without_an_answer_is_retried(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         fault = (FaultEntry(rule="f", aborts=(PlanAbort(-1, 0.5),)),)
-        await mesh.follow(attempts(one.peer(), faults=fault, retries=4))
+        await mesh.follow(attempts(one.peer(), faults=fault, retries=2))
         answered = 0
         for _ in range(200):
             with contextlib.suppress(asyncio.IncompleteReadError):
                 answered += (await mesh.ask("/svc/")).status == 200
-        assert 175 < answered < 200  # 193.75 expected, 2.5 the standard deviation
+        assert 150 < answered < 200  # 175 expected, 4.7 the standard deviation
 
 
 async def test_an_abort_without_an_answer_resets_the_stream_alone(mesh: Mesh) -> None:
