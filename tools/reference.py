@@ -120,10 +120,7 @@ def _drawn() -> Iterator[tuple[str, str]]:
 
 
 def metrics_page() -> str:
-    about = (
-        "Each daemon answers `GET /metrics` in the Prometheus text format. "
-        "Envoy puts its figures of calls together once a second.\n"
-    )
+    about = "Each daemon answers `GET /metrics` in the Prometheus text format.\n"
     parts = [NOTE, "# Metrics\n", about]
     found: dict[str, str]
     for program, found in (

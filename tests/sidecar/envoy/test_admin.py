@@ -25,6 +25,17 @@ async def test_calls_are_counted(mesh: Mesh) -> None:
     assert int(memory.split()[1]) > 1_000_000
 
 
+async def test_figures_hold_every_call_that_was_answered_before_they_were_asked_for(mesh: Mesh) -> None:
+    async with backends("one") as (one,):
+        await mesh.follow(simple("svc", one.peer("v1")))
+        for number in range(1, 31):
+            await mesh.ask("/svc/")
+            lines = (await mesh.envoy.metrics()).decode().splitlines()
+            labels = 'destination="svc",version="v1"'
+            assert f'a8_proxy_requests_total{{{labels},status="2xx",reason=""}} {number}' in lines
+            assert f"a8_proxy_request_duration_seconds_count{{{labels}}} {number}" in lines
+
+
 async def test_without_a_process_there_are_no_figures(mesh: Mesh, tmp_path: Path) -> None:
     mesh.envoy._admin_socket = tmp_path / "nobody.sock"
     assert await mesh.envoy.metrics() == b""

@@ -101,11 +101,16 @@ async def test_headers_that_steer_the_mesh_are_dropped(mesh: Mesh) -> None:
         assert one.calls == 1
         call = (await mesh.ask("/svc/", *steering, ("x-mine", "1"))).call
         assert {name for name, _ in call.headers} == {
-            *("host", "x-mine", "x-forwarded-proto", "x-request-id", "traceparent")
+            *("host", "x-mine", "x-forwarded-proto", "x-request-id", "traceparent"),
+            *("x-envoy-original-path", "x-envoy-expected-rq-timeout-ms"),
         }
+        assert call.header("x-envoy-original-path") == ["/svc/"]
+        assert call.header("x-envoy-expected-rq-timeout-ms") == ["15000"]
+        call = (await mesh.ask("/", ("host", "svc"), *steering)).call
+        assert call.header("x-envoy-original-path") == []
 
 
-async def test_headers_pass_and_none_is_invented(mesh: Mesh) -> None:
+async def test_headers_pass_and_only_envoys_own_are_added(mesh: Mesh) -> None:
     sent = [
         ("host", "some.host:1234"),
         ("x-forwarded-for", "1.2.3.4"),
@@ -119,8 +124,9 @@ async def test_headers_pass_and_none_is_invented(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         await mesh.follow(simple("svc", one.peer()))
         reply = await mesh.ask("/svc/", *sent)
-        assert sorted(reply.call.headers) == sorted(sent)
-        assert set(reply.headers) == {"content-length", "date"}
+        added = [("x-envoy-expected-rq-timeout-ms", "15000"), ("x-envoy-original-path", "/svc/")]
+        assert sorted(reply.call.headers) == sorted(sent + added)
+        assert set(reply.headers) == {"content-length", "date", "x-envoy-upstream-service-time"}
         made = (await mesh.ask("/svc/")).call.header("x-request-id")
         assert UUID.fullmatch(made[0])
 

@@ -113,6 +113,25 @@ async def test_what_is_missing_is_a_dash(recorded: Recorded) -> None:
         assert aborted.keys() == unknown.keys() == answered.keys()
 
 
+async def test_any_bytes_make_a_record(recorded: Recorded) -> None:
+    async with backends("one") as (one,):
+        await recorded.mesh.follow(simple("svc", one.peer("v1")))
+        odd = b'"\\\xff\xc3\xa4'
+        head = b"GET /svc/ HTTP/1.1\r\nhost: a\r\nuser-agent: %b\r\nx-request-id: %b\r\n\r\n" % (odd, odd)
+        for count, raw in enumerate((head, b"nonsense\r\n\r\n"), 1):
+            reader, writer = await asyncio.open_connection("127.0.0.1", recorded.mesh.port)
+            writer.write(raw)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            records = await recorded.read(count)
+        well, ill = records
+        assert (well["status"], well["dst"], well["path"]) == ("200", "svc:v1", "/svc/")
+        assert well["user_agent"].startswith('"\\')
+        assert well["user_agent"] == well["request_id"]
+        members = ("dst", "method", "path", "auth", "request_id", "upstream_host")
+        assert {ill[member] for member in members} == {"-"}
+
+
 async def test_no_trace_can_take_the_name_of_a_member(recorded: Recorded) -> None:
     async with backends("one") as (one,):
         await recorded.mesh.follow(ruled(one))

@@ -16,6 +16,7 @@ from amalgam8.sidecar.envoy.record import PART, REASON_LETTERS
 from amalgam8.sidecar.proxy import Demand
 
 TIMEOUT = 2.0
+PAUSE = 0.005
 BODY_LIMIT = 4 * 1024 * 1024
 
 
@@ -53,7 +54,12 @@ METRICS = (
 
 RESTARTS = Metric("", "a8_proxy_restarts_total", "counter", "How often the proxy process was started again.")
 
-STATS = tuple(metric.stat for metric in METRICS)
+DROPPED = "server.dropped_stat_flushes"
+"""Counts requests that came while Envoy was still putting histograms together for an earlier one."""
+
+_ONLY_DROPPED = "&filter=%5Eserver%5C.dropped_stat_flushes$"
+
+STATS = (*(metric.stat for metric in METRICS), DROPPED)
 """Envoy's names of the statistics to keep."""
 
 
@@ -63,15 +69,36 @@ async def metrics(socket: Path, restarts: int, more: tuple[Metric, ...] = ()) ->
     Raises:
         Unreachable: Envoy does not answer.
     """
-    body = await fetch(socket, "/stats?format=json")
+    await _put_together(socket)
+    values = await _values(socket)
+    values[RESTARTS.stat] = restarts
+    own = text({name: value for name, value in values.items() if isinstance(value, int | float)}, more)
+    return own + calls(await fetch(socket, "/stats?format=prometheus&filter=%5Ea8%5C."))
+
+
+async def _put_together(socket: Path) -> None:
+    """Have Envoy put histograms together, which it does behind each request for a figure.
+
+    Raises:
+        Unreachable: Envoy does not answer, or does not come to an end of it.
+    """
+    before: object = None
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            while (dropped := (await _values(socket, _ONLY_DROPPED)).get(DROPPED)) != before:
+                before = dropped
+                await asyncio.sleep(PAUSE)
+    except TimeoutError as error:
+        raise Unreachable("the proxy does not put its figures together") from error
+
+
+async def _values(socket: Path, filtered: str = "") -> dict[str, object]:
+    body = await fetch(socket, f"/stats?format=json{filtered}")
     try:
         found = msgspec.json.decode(body, type=_Stats)
     except msgspec.MsgspecError as error:
         raise Unreachable(f"the proxy's figures cannot be read: {error}") from error
-    values = {stat.name: stat.value for stat in found.stats if stat.name is not msgspec.UNSET}
-    values[RESTARTS.stat] = restarts
-    own = text({name: value for name, value in values.items() if isinstance(value, int | float)}, more)
-    return own + calls(await fetch(socket, "/stats?format=prometheus&filter=%5Ea8%5C."))
+    return {stat.name: stat.value for stat in found.stats if stat.name is not msgspec.UNSET}
 
 
 def text(values: dict[str, float], more: tuple[Metric, ...] = ()) -> bytes:
@@ -96,8 +123,8 @@ def calls(exposition: bytes) -> bytes:
             continue
         labels = dict(_LABEL.findall(found["labels"]))
         parts: list[str] = labels.get("call", "").split(PART)
-        destination, instance, code, reason = (*parts, *[""] * (4 - len(parts)))[:4]
-        version = instance.partition(":")[2]
+        destination, chosen, told, code, reason = (*parts, *[""] * (5 - len(parts)))[:5]
+        version = (told or chosen).partition(":")[2]
         value = float(found["value"])
         times[destination, version][found["part"], labels.get("le", "")] += value
         if found["part"] == "count":

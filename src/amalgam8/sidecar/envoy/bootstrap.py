@@ -70,8 +70,8 @@ def bootstrap(ads_socket: Path, admin_socket: Path, service: str, stats: tuple[s
                 }
             ]
         },
-        # Histograms are put together that often; the agent sends them to the controller.
-        "stats_flush_interval": "1s",
+        # Histograms are put together when figures are asked for, and not for nobody.
+        "stats_flush_on_admin": True,
         "stats_config": {
             "use_all_default_tags": False,
             "histogram_bucket_settings": [{"match": {"prefix": STATS_PREFIX}, "buckets": BUCKETS}],

@@ -1,12 +1,13 @@
 """Where filters stand for the calls of a route that needs them, at no cost for others.
 
-A filter in the listener's chain costs every call, even where it is off. So the listener has two slots, before
-the buckets of rate limits and behind them: each is one filter, off, that puts a chain of its own in its stead
-where a route turns it on. In that chain each kind of entry has its place, and what a route has no use for is
-off. Source: ``envoy.extensions.filters.http.filter_chain.v3`` of Envoy 1.40, whose messages are so small that
-their wire form is written here.
+A filter in the listener's chain costs every call, even where it is off. So the listener has three slots, for
+the buckets of rate limits, before them and behind them: each is one filter, off, that puts a chain of its own
+in its stead where a route turns it on. In that chain each kind of entry has its place, and what a route does
+not need is off. Source: ``envoy.extensions.filters.http.filter_chain.v3`` of Envoy 1.40, whose messages are
+so small that their wire form is written here.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from envoy.config.core.v3 import extension_pb2
@@ -19,11 +20,14 @@ from amalgam8.sidecar.envoy.messages import (
     ACCESS,
     BEFORE,
     BEHIND,
+    BUCKETS,
+    BUDGETS,
     FAULT,
     HEADERS,
     HOP,
     LIMIT,
     MIRROR,
+    SLICES,
     TRACE,
     UNKNOWN,
     member,
@@ -31,7 +35,11 @@ from amalgam8.sidecar.envoy.messages import (
     serialized,
 )
 
-SLOTS = {BEFORE: (UNKNOWN, ACCESS, LIMIT), BEHIND: (MIRROR, TRACE, FAULT, ABORT, HEADERS, HOP)}
+SLOTS = {
+    BEFORE: (UNKNOWN, ACCESS, LIMIT),
+    BUDGETS: (SLICES, *BUCKETS),
+    BEHIND: (MIRROR, TRACE, FAULT, ABORT, HEADERS, HOP),
+}
 """The places of each slot, in the order in which their filters run."""
 
 ON = packed(route_components_pb2.FilterConfig(config={}))
@@ -41,9 +49,15 @@ _OFF = packed(route_components_pb2.FilterConfig(disabled=True))
 _TYPE = "type.googleapis.com/envoy.extensions.filters.http.filter_chain.v3.FilterChainConfig"
 
 
-def slot(name: str) -> AnyMessage:
-    """The filter in the listener's chain: a FilterChainConfig of one FilterChain of TypedExtensionConfigs."""
-    filters = (extension_pb2.TypedExtensionConfig(name=each, typed_config=place()) for each in SLOTS[name])
+def slot(name: str, fixed: Mapping[str, AnyMessage] | None = None) -> AnyMessage:
+    """The filter in the listener's chain: a FilterChainConfig of one FilterChain of TypedExtensionConfigs.
+
+    ``fixed`` are filters that routes do no more than turn on; they outlive all changes of routes.
+    """
+    configs = {each: place() for each in SLOTS[name]} | dict(fixed or {})
+    filters = (
+        extension_pb2.TypedExtensionConfig(name=each, typed_config=config) for each, config in configs.items()
+    )
     chain = b"".join(member(1, serialized(each)) for each in filters)
     return AnyMessage(type_url=_TYPE, value=member(1, chain))
 

@@ -6,7 +6,7 @@ at the request and makes the filters of the entry that applies (composite filter
 configuration is then the sum over the kinds, where rows would be the product.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -98,9 +98,19 @@ def always(chain: Sequence[AnyMessage]) -> AnyMessage:
 
 def place() -> AnyMessage:
     """The filter that stands in a chain for one kind; it does nothing where no route tells it to."""
+    return _composite(_SKIP)
+
+
+def discovered(name: str, source: Mapping[str, Any]) -> AnyMessage:
+    """A place for a filter that is a resource of its own; ``source`` is its ``ExtensionConfigSource``."""
+    config = {"name": name, "config_discovery": source}
+    return _composite(on_match(_RUN, composite_pb2.ExecuteFilterAction(dynamic_config=config)))
+
+
+def _composite(otherwise: Any) -> AnyMessage:
     return packed(
         extension_matcher_pb2.ExtensionWithMatcher(
-            xds_matcher=matcher_pb2.Matcher(on_no_match=_SKIP),
+            xds_matcher=matcher_pb2.Matcher(on_no_match=otherwise),
             extension_config={"name": "composite", "typed_config": packed(composite_pb2.Composite())},
         )
     )
@@ -148,9 +158,8 @@ def _run(chain: Sequence[AnyMessage]) -> Any:
     if len(chain) > CHAIN_LIMIT:
         raise ValueError(f"{len(chain)} filters would meet on one call; at most {CHAIN_LIMIT} are possible")
     filters = [{"name": "filter", "typed_config": config} for config in chain]
-    return on_match(
-        "composite-action", composite_pb2.ExecuteFilterAction(filter_chain={"typed_config": filters})
-    )
+    return on_match(_RUN, composite_pb2.ExecuteFilterAction(filter_chain={"typed_config": filters}))
 
 
+_RUN = "composite-action"
 _SKIP = on_match("skip", skip_action_pb2.SkipFilter())

@@ -37,7 +37,10 @@ CALLS_LIMIT = 10_000
 """Connections, waiting calls and calls under way to one target; above it calls are refused."""
 
 RETRIES_LIMIT = 1000
-LEFT_OUT = timedelta(seconds=3)
+LEFT_OUT, LOOK = timedelta(seconds=2), timedelta(seconds=3)
+"""Who refused connections comes back at the first look after LEFT_OUT: after 2 to 5 s. Each look at a target
+costs a little, called or not, so those without rules of their own are not looked at more often."""
+
 LEFT_OUT_LONGEST = timedelta(seconds=10)
 FAILURES_IN_A_ROW = 2
 FIVE_IN_A_ROW = 5
@@ -141,7 +144,7 @@ def _template(policy: Policy, http2: bool) -> cluster_pb2.Cluster:
         for name in ("max_connections", "max_pending_requests", "max_requests")
     }
     left_out = timedelta(seconds=resilience.sleep_window) if resilience.sleep_window else LEFT_OUT
-    interval = timedelta(seconds=resilience.detection_interval or 1)
+    interval = timedelta(seconds=resilience.detection_interval or 1) if policy.resilience else LOOK
     return cluster_pb2.Cluster(
         type="EDS",
         eds_cluster_config={"eds_config": ADS},

@@ -1,7 +1,7 @@
 """The listeners: everything about them is there from the start, so that they never change.
 
 A changed listener would drain its connections. So every HTTP filter that a rule can need stands in the
-chain, disabled, most of them in two slots (``chains``), and routes enable it where they need it. ``main``
+chain, disabled, in three slots (``chains``), and routes enable it where they need it. ``main``
 is what apps call; ``second`` is the internal listener through which calls pass a second time where faults
 have to act behind retries.
 Paths and bodies pass untouched; headers that could steer Envoy or forge the mesh's word are dropped.
@@ -15,39 +15,41 @@ from typing import Any
 
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
-from envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
 
 from amalgam8.sidecar.envoy.chains import slot
+from amalgam8.sidecar.envoy.choices import discovered
 from amalgam8.sidecar.envoy.limits import bucket_config
 from amalgam8.sidecar.envoy.messages import (
     BEFORE,
     BEHIND,
     BUCKETS,
+    BUDGETS,
     MAIN,
-    PATH_STATE,
-    REQUEST,
     SECOND,
+    SLICES,
     Resource,
     packed,
     resource,
     serialized,
 )
 from amalgam8.sidecar.envoy.replies import first_pass, second_pass
-from amalgam8.sidecar.envoy.slices import place as slices_place
+from amalgam8.sidecar.envoy.slices import source as slices_source
 
 BUFFER_BYTES = 256 * 1024
 """What one connection may hold in memory in each direction; a body of any length streams through that."""
 
 HEADERS_KB = 96
 HEADERS_COUNT = 200
-CONNECTION_IDLE = timedelta(hours=1)
+NO_LIMIT = timedelta(0)
 FLUSH = timedelta(hours=1)
 """How long an answer that is complete waits for an app that does not read it.
 
-A call has no such limit, which would cost each a timer: whoever is gone without a word, TCP finds out.
+Calls, and connections between them, have no such limit, which would cost each call a timer: whoever is gone
+without a word, TCP finds out.
 """
 
 DELAYED_CLOSE = timedelta(milliseconds=50)
@@ -102,10 +104,8 @@ def _main_manager(loggers: Sequence[Any], slices: Path | None, early: dict[str, 
     return _manager(
         MAIN,
         [
-            http_connection_manager_pb2.HttpFilter(name=REQUEST, typed_config=_request()),
             _off(BEFORE, slot(BEFORE)),
-            *([http_connection_manager_pb2.HttpFilter(**slices_place(slices))] if slices else []),
-            *(_sent(name) for name in BUCKETS),
+            _off(BUDGETS, slot(BUDGETS, _budgets(slices))),
             _off(BEHIND, slot(BEHIND)),
             _router(),
         ],
@@ -143,7 +143,7 @@ def _manager(name: str, filters: Sequence[Any], **more: Any) -> Any:
         path_with_escaped_slashes_action="KEEP_UNCHANGED",
         max_request_headers_kb={"value": HEADERS_KB},
         common_http_protocol_options={
-            "idle_timeout": CONNECTION_IDLE,
+            "idle_timeout": NO_LIMIT,
             "max_headers_count": {"value": HEADERS_COUNT},
         },
         http_protocol_options={"accept_http_10": True, "default_host_for_http_10": "localhost"},
@@ -152,10 +152,10 @@ def _manager(name: str, filters: Sequence[Any], **more: Any) -> Any:
             "initial_stream_window_size": {"value": STREAM_WINDOW_BYTES},
             "initial_connection_window_size": {"value": CONNECTION_WINDOW_BYTES},
         },
-        stream_idle_timeout=timedelta(0),
+        stream_idle_timeout=NO_LIMIT,
         stream_flush_timeout=FLUSH,
         delayed_close_timeout=DELAYED_CLOSE,
-        request_timeout=timedelta(0),
+        request_timeout=NO_LIMIT,
         upgrade_configs=[{"upgrade_type": "websocket"}],
         **more,
     )
@@ -169,8 +169,8 @@ def _off(name: str, config: Any) -> Any:
     return http_connection_manager_pb2.HttpFilter(name=name, disabled=True, typed_config=config)
 
 
-def _sent(name: str) -> Any:
-    """A filter whose configuration is a resource of its own; until it is there, it limits nothing."""
+def _budgets(slices: Path | None) -> dict[str, AnyMessage]:
+    """Filters whose configurations are resources of their own; until they are there, they limit nothing."""
     empty = bucket_config(())
     source = {
         "config_source": ADS,
@@ -178,24 +178,15 @@ def _sent(name: str) -> Any:
         "apply_default_config_without_warming": True,
         "type_urls": [empty.type_url],
     }
-    return http_connection_manager_pb2.HttpFilter(name=name, disabled=True, config_discovery=source)
+    buckets = {name: discovered(name, source) for name in BUCKETS}
+    return buckets | ({SLICES: discovered(SLICES, slices_source(slices))} if slices else {})
 
 
 def _router() -> Any:
+    """It adds Envoy's own headers: one of them keeps the path as it came, which nothing does for less."""
     return http_connection_manager_pb2.HttpFilter(
-        name="router",
-        typed_config=packed(router_pb2.Router(suppress_envoy_headers=True, dynamic_stats={"value": False})),
+        name="router", typed_config=packed(router_pb2.Router(dynamic_stats={"value": False}))
     )
-
-
-def _request() -> Any:
-    """Notes the path as it came. A text costs a quarter of what a value of dynamic metadata does."""
-    path = {
-        "object_key": PATH_STATE,
-        "factory_key": "envoy.string",
-        "format_string": {"text_format_source": {"inline_string": "%REQ(:PATH)%"}},
-    }
-    return packed(set_filter_state_pb2.Config(on_request_headers=[path]))
 
 
 def _early(origin: str, workers: int) -> dict[str, Any]:

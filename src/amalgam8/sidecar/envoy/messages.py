@@ -53,14 +53,8 @@ END_HEADER = "x-a8-end"
 FINAL_HEADER = "x-envoy-ratelimited"
 """On an answer of a pass behind: the pass in front does not repeat the call. A word of Envoy's own."""
 
-PATH_STATE = "a8.path"
-"""Where the path stands as it came, for the access record."""
-
 NOTED = "noted"
 """Noted for each call about which a filter noted anything: its record has more to say than others."""
-
-REQUEST = "a8.request"
-"""The filter that notes what a request was when it came. The only one that always runs."""
 
 EMPTY_VARIABLE = "A8_EMPTY"
 """A variable of Envoy's environment without content, where formats need a piece of text that adds nothing."""
@@ -82,8 +76,8 @@ HEADERS = "a8.headers"
 HOP = "a8.hop"
 """The places of filters, in the order in which they run; routes have those that they need."""
 
-BEFORE, BEHIND = "a8.before", "a8.behind"
-"""The slots of the listener's chain that routes fill: before the buckets, and behind them."""
+BEFORE, BUDGETS, BEHIND = "a8.before", "a8.budgets", "a8.behind"
+"""The slots of the listener's chain that routes fill: before the buckets of limits, for them, and behind."""
 
 
 class Resource(msgspec.Struct, frozen=True):

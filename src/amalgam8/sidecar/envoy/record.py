@@ -19,11 +19,13 @@ from amalgam8.sidecar.envoy.messages import (
     EMPTY_VARIABLE,
     NAMESPACE,
     NOTED,
-    PATH_STATE,
     REASON_HEADER,
     SHARED,
     packed,
 )
+
+USUAL = 200
+"""The status of most answers. Whatever ends a call in another way, its record may miss something."""
 
 TRACES = "traces"
 """The member of a traced call's record that holds its keys and values until the agent has spread them."""
@@ -49,16 +51,30 @@ the timeout ended the call; what it waited for is not known, and an injected del
 def loggers(source: str, records: Path | None, traced: Path) -> list[Any]:
     """Access loggers: ``source`` is the caller as ``name:tag,tag``; ``records`` None: no records.
 
-    Most calls are those about which no filter noted anything, and their records are cheap to make.
+    Most calls are answered with 200, and no filter noted anything about them: those records cost least.
     """
     found = [_counters(), _demand()]
     if records is not None:
-        found.append(_file(records, _noted(NOTED, False), {**_plain(source), "fault": False}))
-    for path, is_traced in ((records, False), (traced, True)):
-        if path is not None:
-            where = _all(_noted(NOTED, True), _noted("trace", is_traced))
-            found.append(_file(path, where, _members(source, is_traced), omit_empty=True))
+        for answered, members in (("EQ", _usual(source)), ("NE", _plain(source))):
+            found.append(_file(records, _all(_status(answered, USUAL), _noted(NOTED, False)), members))
+        noted = _all(_noted(NOTED, True), _noted("trace", False))
+        found.append(_file(records, noted, _members(source, is_traced=False), omit_empty=True))
+    found.append(_file(traced, _noted("trace", True), _members(source, is_traced=True), omit_empty=True))
     return found
+
+
+def _usual(source: str) -> dict[str, Any]:
+    """What there is to say about a call that went well: nothing is missing that every such call has."""
+    return _plain(source) | {
+        "status": str(USUAL),
+        "message": f"%REQ(:METHOD)% {_PATH} {USUAL}",
+        "dst": f"%UPSTREAM_METADATA({NAMESPACE}:name)%" + AS_TEXT,
+        "method": "%REQ(:METHOD)%",
+        "path": _PATH,
+        "protocol": "%PROTOCOL%",
+        "request_id": "%REQ(X-REQUEST-ID)%",
+        "auth": "%REQ(:AUTHORITY)%",
+    }
 
 
 def _plain(source: str) -> dict[str, Any]:
@@ -67,9 +83,9 @@ def _plain(source: str) -> dict[str, Any]:
         "status": "%RESPONSE_CODE%" + AS_TEXT,
         "start_time": "%START_TIME%",
         "request_time": "%DURATION%",
-        "upstream_response_time": "%COMMON_DURATION(US_TX_END:US_RX_BEG:ms)%" + AS_TEXT,
+        "upstream_response_time": f"%RESP({_SERVICE_TIME})%" + AS_TEXT,
         "src": source.replace("%", "%%"),
-        "dst": coalesced(_UPSTREAM, _SERVICE, _NOBODY),
+        "dst": coalesced(_UPSTREAM, _SERVICE, _NOBODY, _MISSING),
         "message": f"%REQ(:METHOD)% {_PATH} %RESPONSE_CODE%",
         "module": "ENVOY",
         "method": "%REQ(:METHOD)%" + AS_TEXT,
@@ -84,18 +100,18 @@ def _plain(source: str) -> dict[str, Any]:
         "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         "bytes_received": "%BYTES_RECEIVED%",
         "bytes_sent": "%BYTES_SENT%",
+        "fault": False,
         "rules": [f"%METADATA(ROUTE:{NAMESPACE}:rule)%" + AS_TEXT],
     }
 
 
 def _members(source: str, is_traced: bool) -> dict[str, Any]:
     """And what filters noted, or the last pass told: as many rules as acted, where others are left out."""
-    waited = {"command": "COMMON_DURATION", "param": "US_TX_END:US_RX_BEG:ms"}
     members = _plain(source) | {
-        "upstream_response_time": coalesced(waited, _MISSING) + AS_TEXT,
-        "dst": coalesced(_dynamic("dst"), _UPSTREAM, _SERVICE, _NOBODY),
+        "upstream_response_time": coalesced({"command": "RESP", "param": _SERVICE_TIME}, _MISSING),
+        "dst": coalesced(_dynamic("dst"), _UPSTREAM, _SERVICE, _NOBODY, _MISSING),
         "method": coalesced(_request(":METHOD"), _MISSING),
-        "path": coalesced({"command": "FILTER_STATE", "param": f"{PATH_STATE}:PLAIN"}, _MISSING),
+        "path": coalesced(_request(_PATH_AS_IT_CAME), _MISSING),
         "protocol": coalesced({"command": "PROTOCOL"}, _MISSING),
         "response_flags": coalesced(_dynamic("flags"), {"command": "RESPONSE_FLAGS"}),
         "x_forwarded": coalesced(_request("X-FORWARDED-FOR"), _MISSING),
@@ -121,7 +137,13 @@ def _members(source: str, is_traced: bool) -> dict[str, Any]:
 AS_TEXT = f"%ENVIRONMENT({EMPTY_VARIABLE})%"
 """Adds nothing, and makes text of what stands before it: of a number, and ``-`` of what is missing."""
 
-_PATH = f"%FILTER_STATE({PATH_STATE}:PLAIN)%"
+_SERVICE_TIME = "X-ENVOY-UPSTREAM-SERVICE-TIME"
+"""In milliseconds; Envoy sets it on each answer of an instance, whatever that said."""
+
+_PATH_AS_IT_CAME = "X-ENVOY-ORIGINAL-PATH?:PATH"
+"""Envoy keeps it in a header when it cuts it; clients cannot send that header."""
+
+_PATH = f"%REQ({_PATH_AS_IT_CAME})%"
 _UPSTREAM = {"command": "UPSTREAM_METADATA", "param": f"{NAMESPACE}:name"}
 _SERVICE = {"command": "ROUTE_NAME"}
 _NOBODY = {"command": "METADATA", "param": f"ROUTE:{NAMESPACE}:dst"}
@@ -157,7 +179,8 @@ def _counters() -> Any:
     """
     called = (
         "%ROUTE_NAME%",
-        coalesced(_dynamic("dst"), _UPSTREAM),
+        f"%UPSTREAM_METADATA({NAMESPACE}:name)%",
+        f"%DYNAMIC_METADATA({NAMESPACE}:dst)%",
         "%RESPONSE_CODE%",
         f"%RESP({REASON_HEADER}):{REASON_LETTERS}%",
     )
@@ -185,6 +208,13 @@ def _noted(key: str, present: bool) -> Any:
     matcher = {"filter": NAMESPACE, "path": [{"key": key}], "value": {"present_match": present}}
     return accesslog_pb2.AccessLogFilter(
         metadata_filter={"matcher": matcher, "match_if_key_not_found": {"value": not present}}
+    )
+
+
+def _status(comparison: str, status: int) -> Any:
+    value = {"default_value": status, "runtime_key": "a8.status"}
+    return accesslog_pb2.AccessLogFilter(
+        status_code_filter={"comparison": {"op": comparison, "value": value}}
     )
 
 

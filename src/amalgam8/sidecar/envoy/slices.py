@@ -47,17 +47,13 @@ def cost_format(budget: str) -> str:
     return f"%COALESCE({json.dumps({'operators': operators})})%"
 
 
-def place(file: Path) -> dict[str, Any]:
-    """The filter in the chain, which limits of the fleet enable: without costs, until the file says some."""
+def source(file: Path) -> dict[str, Any]:
+    """Where the filter comes from that limits of the fleet turn on: no costs, until the file says some."""
     return {
-        "name": SLICES,
-        "disabled": True,
-        "config_discovery": {
-            "config_source": {"path_config_source": {"path": str(file)}, "resource_api_version": "V3"},
-            "default_config": packed(set_metadata_pb2.Config()),
-            "apply_default_config_without_warming": True,
-            "type_urls": [_SET_METADATA],
-        },
+        "config_source": {"path_config_source": {"path": str(file)}, "resource_api_version": "V3"},
+        "default_config": packed(set_metadata_pb2.Config()),
+        "apply_default_config_without_warming": True,
+        "type_urls": [_SET_METADATA],
     }
 
 
