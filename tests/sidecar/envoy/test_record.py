@@ -132,6 +132,13 @@ async def test_any_bytes_make_a_record(recorded: Recorded) -> None:
         assert {ill[member] for member in members} == {"-"}
 
 
+async def test_a_grpc_call_that_the_mesh_refuses_names_its_service(recorded: Recorded) -> None:
+    await recorded.mesh.follow(simple("none"))
+    record = await recorded.one("/none/x", ("content-type", "application/grpc"))
+    assert (record["status"], record["dst"], record["response_flags"]) == ("200", "none", "UH")
+    assert record["upstream_host"] == record["upstream_response_time"] == "-"
+
+
 async def test_no_trace_can_take_the_name_of_a_member(recorded: Recorded) -> None:
     async with backends("one") as (one,):
         await recorded.mesh.follow(ruled(one))

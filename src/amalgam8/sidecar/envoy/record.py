@@ -25,7 +25,8 @@ from amalgam8.sidecar.envoy.messages import (
 )
 
 USUAL = 200
-"""The status of most answers. Whatever ends a call in another way, its record may miss something."""
+"""The status of most answers. Whatever ends a call in another way, its record may miss something; so may that of
+a gRPC call, where refusals have this status too."""
 
 TRACES = "traces"
 """The member of a traced call's record that holds its keys and values until the agent has spread them."""
@@ -55,8 +56,10 @@ def loggers(source: str, records: Path | None, traced: Path) -> list[Any]:
     """
     found = [_counters(), _demand()]
     if records is not None:
-        for answered, members in (("EQ", _usual(source)), ("NE", _plain(source))):
-            found.append(_file(records, _all(_status(answered, USUAL), _noted(NOTED, False)), members))
+        nothing = _noted(NOTED, False)
+        usual, other = _all(_status("EQ"), _grpc(False)), _any(_status("NE"), _grpc(True))
+        found.append(_file(records, _all(usual, nothing), _usual(source)))
+        found.append(_file(records, _all(other, nothing), _plain(source)))
         noted = _all(_noted(NOTED, True), _noted("trace", False))
         found.append(_file(records, noted, _members(source, is_traced=False), omit_empty=True))
     found.append(_file(traced, _noted("trace", True), _members(source, is_traced=True), omit_empty=True))
@@ -135,7 +138,10 @@ def _members(source: str, is_traced: bool) -> dict[str, Any]:
 
 
 AS_TEXT = f"%ENVIRONMENT({EMPTY_VARIABLE})%"
-"""Adds nothing, and makes text of what stands before it: of a number, and ``-`` of what is missing."""
+"""Adds nothing, and makes text of what stands before it: of a number, and ``-`` of what is missing.
+
+A value that is a text already costs as much with it as without, metadata and addresses even less.
+"""
 
 _SERVICE_TIME = "X-ENVOY-UPSTREAM-SERVICE-TIME"
 """In milliseconds; Envoy sets it on each answer of an instance, whatever that said."""
@@ -211,15 +217,30 @@ def _noted(key: str, present: bool) -> Any:
     )
 
 
-def _status(comparison: str, status: int) -> Any:
-    value = {"default_value": status, "runtime_key": "a8.status"}
+def _status(comparison: str) -> Any:
+    """By whether the answer has the USUAL status (``EQ``) or not (``NE``)."""
+    value = {"default_value": USUAL, "runtime_key": "a8.status"}
     return accesslog_pb2.AccessLogFilter(
         status_code_filter={"comparison": {"op": comparison, "value": value}}
     )
 
 
+def _grpc(is_grpc: bool) -> Any:
+    header = {
+        "name": "content-type",
+        "string_match": {"prefix": "application/grpc"},
+        "invert_match": not is_grpc,
+        "treat_missing_header_as_empty": True,
+    }
+    return accesslog_pb2.AccessLogFilter(header_filter={"header": header})
+
+
 def _all(*filters: Any) -> Any:
     return accesslog_pb2.AccessLogFilter(and_filter={"filters": filters})
+
+
+def _any(*filters: Any) -> Any:
+    return accesslog_pb2.AccessLogFilter(or_filter={"filters": filters})
 
 
 Loggers = Sequence[Any]
