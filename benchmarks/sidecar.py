@@ -3,8 +3,8 @@
 Both have one worker, the same access record and the same statistics. The sidecar knows 50 services of 4
 instances with 20 rules on the one that is called, then 1,000 services. Proxies run on one processor, the
 backend (an Envoy that answers by itself) and ``wrk`` on the other. The ratio is of requests per second;
-processor time per request, which other load disturbs less, stands beside it. Where an Envoy's memory happens to
-lie makes two or three percent of its speed, so both are started several times.
+processor time per request, which other load disturbs less, stands beside it. Where an Envoy's memory happens
+to lie makes two or three percent of its speed, so both are started several times.
 """
 
 import asyncio

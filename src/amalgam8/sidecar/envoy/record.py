@@ -25,8 +25,8 @@ from amalgam8.sidecar.envoy.messages import (
 )
 
 USUAL = 200
-"""The status of most answers. Whatever ends a call in another way, its record may miss something; so may that of
-a gRPC call, where refusals have this status too."""
+"""The status of most answers. Whatever ends a call in another way, its record may miss something; so may that
+of a gRPC call, where refusals have this status too."""
 
 TRACES = "traces"
 """The member of a traced call's record that holds its keys and values until the agent has spread them."""
