@@ -33,7 +33,10 @@ from benchmarks.figures import free_port, line
 
 SECONDS = 2
 PAIRS = 4
-LAUNCHES = 5
+LAUNCHES = 4
+SETTLED = 10
+"""Seconds until an Envoy has put its memory in order after a start."""
+
 PORTS = 4
 AIM = 0.95
 BODY = "x" * 100
@@ -63,6 +66,7 @@ async def _launched(folder: Path, services: int, found: defaultdict[int, list[tu
         static_envoy(folder, ports) as static,
         driven(folder / "sidecar", services, ports) as ours,
     ):
+        await asyncio.sleep(SETTLED)
         for connections in (1, 32):
             for _ in range(PAIRS):
                 rate, cost = await _load(*ours, "/svc0/x", connections)

@@ -28,6 +28,11 @@ def test_it_opens_no_port() -> None:
     assert json.loads(document)["admin"]["address"]["pipe"] == {"path": "/run/admin.sock", "mode": 0o600}
 
 
+async def test_memory_is_put_in_order_beside_the_calls(mesh: Mesh) -> None:
+    threads = Path(f"/proc/{mesh.envoy.pid}/task").glob("*/comm")
+    assert "TcmallocProcess" in {thread.read_text().strip() for thread in threads}
+
+
 async def test_no_statistic_is_kept_but_those_shown(mesh: Mesh) -> None:
     async with backends("one") as (one,):
         await mesh.follow(simple("svc", one.peer()))

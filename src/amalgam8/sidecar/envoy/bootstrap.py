@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from amalgam8.sidecar.envoy.messages import ADS_CLUSTER, INTERNAL, SECOND
+from amalgam8.sidecar.envoy.messages import ADS_CLUSTER, INTERNAL, REASON_HEADER, SECOND
 from amalgam8.sidecar.envoy.record import STATS_PREFIX
 from amalgam8.sidecar.envoy.speech import HTTP2
 
@@ -25,6 +25,14 @@ INTERNAL_CALLS_LIMIT = 100_000
 """Above what the clusters of instances allow, so that it never decides."""
 
 BUFFER_BYTES = 256 * 1024
+
+INLINE = {"REQUEST_HEADER": ("traceparent", "cookie"), "RESPONSE_HEADER": (REASON_HEADER,)}
+"""Headers that are looked for in each call: they have a place of their own, so nothing searches for them."""
+
+MEMORY = {"bytes_to_release": 1024 * 1024, "memory_release_interval": "1s"}
+"""Has Envoy's allocator tidy up once a second: it gives back what is free, by and by, and some seconds after
+a start it puts what is in use on huge pages where the kernel lets it (Linux 6.1): 4 % of a call with 1,000
+services."""
 
 _HTTP2 = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TYPE = "type.googleapis.com/envoy."
@@ -72,6 +80,12 @@ def bootstrap(ads_socket: Path, admin_socket: Path, service: str, stats: tuple[s
         },
         # Histograms are put together when figures are asked for, and not for nobody.
         "stats_flush_on_admin": True,
+        "memory_allocator_manager": MEMORY,
+        "inline_headers": [
+            {"inline_header_name": name, "inline_header_type": kind}
+            for kind, names in INLINE.items()
+            for name in names
+        ],
         "stats_config": {
             "use_all_default_tags": False,
             "histogram_bucket_settings": [{"match": {"prefix": STATS_PREFIX}, "buckets": BUCKETS}],
