@@ -3,8 +3,8 @@
 A filter in the listener's chain costs every call, even where it is off. So the listener has three slots, for
 the buckets of rate limits, before them and behind them: each is one filter, off, that puts a chain of its own
 in its stead where a route turns it on. In that chain each kind of entry has its place, and what a route does
-not need is off. Source: ``envoy.extensions.filters.http.filter_chain.v3`` of Envoy 1.40, whose messages are
-so small that their wire form is written here.
+not turn on is off. Source: ``envoy.extensions.filters.http.filter_chain.v3`` of Envoy 1.40, whose messages
+are so small that their wire form is written here.
 """
 
 from collections.abc import Mapping
@@ -46,6 +46,9 @@ ON = packed(route_components_pb2.FilterConfig(config={}))
 """Turns on a filter that has nothing to be told."""
 
 _OFF = packed(route_components_pb2.FilterConfig(disabled=True))
+ALL_OFF = {name: _OFF for places in SLOTS.values() for name in places}
+"""``typed_per_filter_config`` of a RouteConfiguration: what a route does not turn on is off in its slots."""
+
 _TYPE = "type.googleapis.com/envoy.extensions.filters.http.filter_chain.v3.FilterChainConfig"
 
 
@@ -63,15 +66,11 @@ def slot(name: str, fixed: Mapping[str, AnyMessage] | None = None) -> AnyMessage
 
 
 def slotted(route: Any) -> Any:
-    """The Route with the slots turned on that its filters stand in, and what it does not use turned off."""
+    """The Route with the slots turned on that its filters stand in."""
     found = set(route.typed_per_filter_config)
     for cluster in route.route.weighted_clusters.clusters:
         found.update(cluster.typed_per_filter_config)
-    if not found:
-        return route
     for name, places in SLOTS.items():
-        if used := found.intersection(places):
+        if found.intersection(places):
             route.typed_per_filter_config[name].CopyFrom(ON)
-            for each in set(places) - used:
-                route.typed_per_filter_config[each].CopyFrom(_OFF)
     return route

@@ -12,6 +12,7 @@ from xds.type.matcher.v3 import matcher_pb2
 
 from amalgam8.routing.addressing import named_hosts
 from amalgam8.sidecar.envoy.attempts import host_message
+from amalgam8.sidecar.envoy.chains import ALL_OFF
 from amalgam8.sidecar.envoy.choices import on_match
 from amalgam8.sidecar.envoy.messages import (
     MAIN,
@@ -53,7 +54,7 @@ def second_routes(passes: Mapping[str, bytes]) -> Resource:
         match_input = {"name": "pass", "typed_config": header_input(NEXT_HEADER)}
         tree = serialized(matcher_pb2.Matcher.MatcherTree(input=match_input)) + member(2, entries)
         host += member(21, member(2, tree))
-    around = route_pb2.RouteConfiguration(name=SECOND)
+    around = route_pb2.RouteConfiguration(name=SECOND, typed_per_filter_config=ALL_OFF)
     return resource(SECOND, serialized(around) + member(2, host))
 
 
@@ -72,5 +73,7 @@ def _configuration(
     if rows := b"".join(member(1, row) for _, row in outers):
         matcher = member(1, rows) + member(3, member(1, matcher))
     host = serialized(host_message(MAIN, ["*"])) + member(21, matcher)
-    around = route_pb2.RouteConfiguration(name=MAIN, ignore_port_in_host_matching=True)
+    around = route_pb2.RouteConfiguration(
+        name=MAIN, ignore_port_in_host_matching=True, typed_per_filter_config=ALL_OFF
+    )
     return serialized(around) + b"".join(member(2, each) for each in (*hosts, host))
