@@ -15,6 +15,7 @@ from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
+from amalgam8.sidecar.envoy.log_filters import all_hold, any_holds, by_grpc, by_presence, by_status
 from amalgam8.sidecar.envoy.messages import (
     EMPTY_VARIABLE,
     NAMESPACE,
@@ -56,13 +57,14 @@ def loggers(source: str, records: Path | None, traced: Path) -> list[Any]:
     """
     found = [_counters(), _demand()]
     if records is not None:
-        nothing = _noted(NOTED, False)
-        usual, other = _all(_status("EQ"), _grpc(False)), _any(_status("NE"), _grpc(True))
-        found.append(_file(records, _all(usual, nothing), _usual(source)))
-        found.append(_file(records, _all(other, nothing), _plain(source)))
-        noted = _all(_noted(NOTED, True), _noted("trace", False))
+        nothing = by_presence(NOTED, False)
+        usual = all_hold(by_status(USUAL), by_grpc(False))
+        other = any_holds(by_status(USUAL, "NE"), by_grpc(True))
+        found.append(_file(records, all_hold(usual, nothing), _usual(source)))
+        found.append(_file(records, all_hold(other, nothing), _plain(source)))
+        noted = all_hold(by_presence(NOTED, True), by_presence("trace", False))
         found.append(_file(records, noted, _members(source, is_traced=False), omit_empty=True))
-    found.append(_file(traced, _noted("trace", True), _members(source, is_traced=True), omit_empty=True))
+    found.append(_file(traced, by_presence("trace", True), _members(source, is_traced=True), omit_empty=True))
     return found
 
 
@@ -206,41 +208,9 @@ def _demand() -> Any:
     ]
     config = stats_pb2.Config(stat_prefix=STATS_PREFIX.rstrip("."))
     config.counters.add(stat={"name": DEMAND, "tags": tags}, value_fixed={"value": 1})
-    return accesslog_pb2.AccessLog(name="demand", filter=_noted(SHARED, True), typed_config=packed(config))
-
-
-def _noted(key: str, present: bool) -> Any:
-    """By whether something was noted."""
-    matcher = {"filter": NAMESPACE, "path": [{"key": key}], "value": {"present_match": present}}
-    return accesslog_pb2.AccessLogFilter(
-        metadata_filter={"matcher": matcher, "match_if_key_not_found": {"value": not present}}
+    return accesslog_pb2.AccessLog(
+        name="demand", filter=by_presence(SHARED, True), typed_config=packed(config)
     )
-
-
-def _status(comparison: str) -> Any:
-    """By whether the answer has the USUAL status (``EQ``) or not (``NE``)."""
-    value = {"default_value": USUAL, "runtime_key": "a8.status"}
-    return accesslog_pb2.AccessLogFilter(
-        status_code_filter={"comparison": {"op": comparison, "value": value}}
-    )
-
-
-def _grpc(is_grpc: bool) -> Any:
-    header = {
-        "name": "content-type",
-        "string_match": {"prefix": "application/grpc"},
-        "invert_match": not is_grpc,
-        "treat_missing_header_as_empty": True,
-    }
-    return accesslog_pb2.AccessLogFilter(header_filter={"header": header})
-
-
-def _all(*filters: Any) -> Any:
-    return accesslog_pb2.AccessLogFilter(and_filter={"filters": filters})
-
-
-def _any(*filters: Any) -> Any:
-    return accesslog_pb2.AccessLogFilter(or_filter={"filters": filters})
 
 
 Loggers = Sequence[Any]

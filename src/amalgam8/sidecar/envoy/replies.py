@@ -7,11 +7,9 @@ What an app answers is no local reply and is never touched.
 import json
 from typing import Any
 
-from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
-
 from amalgam8.sidecar.envoy.closing import END_STATUS
-from amalgam8.sidecar.envoy.messages import END_HEADER, FINAL_HEADER, NAMESPACE, REASON_HEADER, packed
+from amalgam8.sidecar.envoy.log_filters import all_hold, by_expression, by_flags, by_noted, by_status
+from amalgam8.sidecar.envoy.messages import END_HEADER, FINAL_HEADER, NAMESPACE, REASON_HEADER
 
 _JSON = "application/json"
 _SENTENCES = {
@@ -32,9 +30,9 @@ def first_pass() -> list[Any]:
     denied = f"%DYNAMIC_METADATA({NAMESPACE}:denied)%"
     limited = f"%DYNAMIC_METADATA({NAMESPACE}:limit)%"
     return [
-        _mapper(_all(by_flags("NC"), _status(404)), 404, "unknown", from_path, from_path, ""),
+        _mapper(all_hold(by_flags("NC"), by_status(404)), 404, "unknown", from_path, from_path, ""),
         _mapper(by_flags("NR"), 404, "unknown", "", "", ""),
-        _mapper(_all(by_flags("NC"), _status(500)), 503, "unavailable", from_path, from_path, ""),
+        _mapper(all_hold(by_flags("NC"), by_status(500)), 503, "unavailable", from_path, from_path, ""),
         _mapper(
             by_expression("response.code_details.startsWith('rbac_access_denied')"),
             403,
@@ -82,7 +80,7 @@ def _unsaid() -> list[dict[str, Any]]:
     """Faults and failures, of which an app hears no word."""
     return [
         {
-            "filter": _all(by_flags("FI"), _noted("end", "1"), _status(END_STATUS)),
+            "filter": all_hold(by_flags("FI"), by_noted("end", "1"), by_status(END_STATUS)),
             "headers_to_add": [{"header": {"key": END_HEADER, "value": "1"}}],
             "body_format_override": _NO_WORDS,
         },
@@ -119,33 +117,3 @@ def _mapper(where: Any, status: int, kind: str, key: str, service: str, rule: st
 def _text(value: str) -> str:
     """A value that is missing becomes empty text, where on its own it would be null."""
     return f"{value}%REQ({REASON_HEADER})%"  # clients cannot send that header, so it adds nothing
-
-
-def by_expression(expression: str) -> Any:
-    """By Envoy's words for why it answered, which are there where flags and metadata are not yet."""
-    config = packed(cel_pb2.ExpressionFilter(expression=expression))
-    return accesslog_pb2.AccessLogFilter(extension_filter={"name": "cel", "typed_config": config})
-
-
-def _noted(key: str, value: str) -> Any:
-    matcher = {
-        "filter": NAMESPACE,
-        "path": [{"key": key}],
-        "value": {"string_match": {"exact": value}},
-    }
-    return accesslog_pb2.AccessLogFilter(
-        metadata_filter={"matcher": matcher, "match_if_key_not_found": {"value": False}}
-    )
-
-
-def by_flags(*flags: str) -> Any:
-    return accesslog_pb2.AccessLogFilter(response_flag_filter={"flags": flags})
-
-
-def _status(status: int) -> Any:
-    value = {"default_value": status, "runtime_key": "a8.status"}
-    return accesslog_pb2.AccessLogFilter(status_code_filter={"comparison": {"op": "EQ", "value": value}})
-
-
-def _all(*filters: Any) -> Any:
-    return accesslog_pb2.AccessLogFilter(and_filter={"filters": filters})
