@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from amalgam8.routing.decide import decide
 from amalgam8.routing.resolve import ServiceRouting, resolve
-from tests.conformance.case import NOW, Ask, Case
+from tests.conformance.case import NOW, OWN_SERVICE, Ask, Case
 from tests.conformance.expect import LIMITED, Answer, assert_shares, check_answers
 from tests.conformance.pool import TOKEN, Pool, Seen, pool
 from tests.conformance.proxies import PROXIES, Proxy
@@ -19,6 +20,9 @@ from tests.sidecar.envoy.support import LIMIT, Client
 
 PLACES = 6
 MANY = 400
+SEVERAL = 10
+"""Requests that one instance must answer: if others could answer too, one of these would go there."""
+
 NAMES = {"localhost": ("127.0.0.1",)}
 """What the sidecar would have looked up."""
 
@@ -60,7 +64,7 @@ class Bench:
         if ask.each_user:
             await self._check_users(routing, ask, token)
             return
-        times = ask.times or _times(ask)
+        times = ask.times or _times(routing, ask)
         if "/slow-" in ask.path:
             answers = list(await asyncio.gather(*(self._send(ask, token, 1) for _ in range(times))))
             check_answers(routing, ask, [answer for each in answers for answer in each])
@@ -163,10 +167,13 @@ class Bench:
             assert self.pool.seen[token, place] <= expected + slack
 
 
-def _times(ask: Ask) -> int:
+def _times(routing: dict[str, ServiceRouting], ask: Ask) -> int:
     if ask.split is not None or (len(ask.statuses) > 1 and LIMITED not in ask.statuses):
         return MANY
-    return 20 * len(ask.to) if ask.to and len(ask.to) > 1 else 1
+    if ask.to and len(ask.to) > 1:
+        return 20 * len(ask.to)
+    once = not ask.to or ask.seconds or decide(routing, ask.request(), OWN_SERVICE).limits
+    return 1 if once else SEVERAL
 
 
 @contextlib.asynccontextmanager

@@ -134,10 +134,7 @@ async def _check(
     rejected = await found.follow(routing, names)
     assert rejected == {}, f"{rejected}\n{_as_case(rules, who, placed, requests)}"
     for request in requests:
-        headers = list(request.headers.items())
-        if "Host" not in request.headers:
-            headers.append(("Host", "mesh"))
-        ask = Ask(path=request.path, headers=headers)
+        ask = Ask(path=request.path, headers=_lines(request))
         whole, call = ask.request(), Call("", ask.path, ask.method, ask.request().headers)
         explanation = explain(world, who, call, NOW, OWN_SERVICE)
         decision = decision_of(explanation)
@@ -149,6 +146,16 @@ async def _check(
         answers = await found.send(ask, draws)
         if problem := _problem(decision, allowed, answers, routing):
             raise AssertionError(f"{problem}\n{_as_case(rules, who, placed, [request])}")
+
+
+def _lines(request: Request) -> list[tuple[str, str]]:
+    """The headers of a request as they are sent: one value with commas in several lines, cookies likewise."""
+    found = [
+        (name, value)
+        for name, values in request.headers.items()
+        for value in values.split("; " if name.lower() == "cookie" else ",")
+    ]
+    return found if "Host" in request.headers else [*found, ("Host", "mesh")]
 
 
 def _problem(
@@ -258,6 +265,6 @@ def _as_case(rules: list[Rule], who: Caller, instances: Instances, requests: lis
             for name, group in instances.items()
         },
         "rules": msgspec.json.decode(msgspec.json.encode(rules)),
-        "asks": [{"path": request.path, "headers": dict(request.headers)} for request in requests],
+        "asks": [{"path": request.path, "headers": _lines(request)} for request in requests],
     }
     return str(yaml.safe_dump([document], sort_keys=False, allow_unicode=True))

@@ -12,8 +12,10 @@ import grpc
 import pytest
 import pytest_asyncio
 
-from amalgam8.routing.plan import FaultEntry, PlanAbort
+from amalgam8.routing.condition import Condition
+from amalgam8.routing.plan import AccessEntry, FaultEntry, PlanAbort
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target
+from tests.conformance.http2 import Http2Client
 from tests.conformance.proxies import PROXIES, Proxy, memory
 from tests.sidecar.echo import code, echoing, talk
 from tests.sidecar.envoy.support import LIMIT, Backend, Client, backends
@@ -160,6 +162,18 @@ async def test_http_2_without_tls_and_http_1_share_a_port(mesh: Mesh, one: Backe
     assert [said.rpartition(b"}")[2] for said in asked] == [b"2"] * 3 + [b"1.1"] * 3
     body = await _curl("--http2-prior-knowledge", "--data-binary", "@-", url, body=b"x" * 3_000_000)
     assert b'"size":3000000' in body
+
+
+async def test_cookies_are_one_list_however_they_are_split(mesh: Mesh, one: Backend) -> None:
+    allow = AccessEntry(rule="r", verdict="allow", match=Condition((("cookie", "^a=1; b=2$"),)))
+    await mesh.follow(one.peer(), access=(allow,))
+    for cookies in (["a=1; b=2"], ["a=1", "b=2"]):
+        headers = [("cookie", cookie) for cookie in cookies]
+        async with asking(mesh) as client, Http2Client(mesh.port) as other:
+            assert (await client.ask("/svc/x", headers)).status == 200
+            assert (await other.ask("/svc/x", headers)).status == 200
+            assert (await client.ask("/svc/x", [*headers, ("cookie", "c=3")])).status == 403
+            assert (await other.ask("/svc/x", [*headers, ("cookie", "c=3")])).status == 403
 
 
 async def _curl(*arguments: str, body: bytes = b"") -> bytes:

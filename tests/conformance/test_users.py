@@ -31,14 +31,17 @@ def case(affinity: dict[str, str]) -> Case:
 
 
 async def chosen(found: Bench) -> dict[int, str]:
-    """The instance that each user comes to; half of them say who they are by header, half by cookie."""
+    """The instance that each user comes to: half say who they are by header, some in two lines, half by
+    cookie."""
     places = list(SHARES)
     came: dict[int, str] = {}
 
     async def some(users: range, header: str, value: str) -> None:
         async with Client(found.proxy.port) as client:
             for user in users:
-                reply = await client.ask("/users/x", [(header, value.format(user))])
+                lines = 1 if user % 9 or header == "cookie" else 2
+                told = [(header, value.format(user + line)) for line in range(lines)]
+                reply = await client.ask("/users/x", told)
                 came[user] = places[int(reply.headers["x-place"])]
 
     half = USERS // 2

@@ -31,7 +31,7 @@ NAMES = ("a", "b", "a b/ü")
 """Names of services; the last needs encoding, and no reader would let its slash and blank pass."""
 
 HEADERS = ("Cookie", "X-User")
-VALUES = ("1", "2", "12", "")
+VALUES = ("1", "2", "12", "", "1,2", "2; 1")
 PATTERNS = ("1", "^2$", "", "1|2", "(?i)x", "[^1]")
 PATHS = ("/a/x", "/b", "/a", "/a%20b%2F%C3%BC/x?q=1", "/c/x", "/api/x", "/api", "/apix?q", "/")
 

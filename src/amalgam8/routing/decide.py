@@ -144,14 +144,15 @@ def decide(routing: Routing, request: Request, own_service: str = "") -> Decisio
 
 
 def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Headers as proxies see them: the values of one name in a row, with commas.
+    """Headers as proxies see them: the values of one name in a row, with commas; cookies as one list of them.
 
-    Cookies too: a client that splits them over HTTP/2 has them joined with semicolons before this.
+    A client may split its cookies over HTTP/2 as it likes (RFC 9113, 8.2.3), and rules do not see how it did.
     """
     found: dict[str, str] = {}
     for name, value in headers:
         key = name.lower()
-        found[key] = f"{found[key]},{value}" if key in found else value
+        between = "; " if key == "cookie" else ","
+        found[key] = f"{found[key]}{between}{value}" if key in found else value
     return found
 
 

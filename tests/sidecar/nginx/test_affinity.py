@@ -18,11 +18,11 @@ def lane(acc: int, word: int) -> int:
     return rotated((acc + word * P2) & MASK, 31) * P1 & MASK
 
 
-def xxh64(data: bytes) -> int:
-    """xxHash64 with seed 0, as its specification has it."""
+def xxh64(data: bytes, seed: int = 0) -> int:
+    """xxHash64, as its specification has it."""
     size, at = len(data), 0
     if size >= 32:
-        lanes = [(P1 + P2) & MASK, P2, 0, -P1 & MASK]
+        lanes = [(seed + P1 + P2) & MASK, (seed + P2) & MASK, seed, (seed - P1) & MASK]
         while at + 32 <= size:
             words = [int.from_bytes(data[at + 8 * i : at + 8 * i + 8], "little") for i in range(4)]
             lanes = [lane(acc, word) for acc, word in zip(lanes, words, strict=True)]
@@ -31,7 +31,7 @@ def xxh64(data: bytes) -> int:
         for acc in lanes:
             h = ((h ^ lane(0, acc)) * P1 + P4) & MASK
     else:
-        h = P5
+        h = seed + P5
     h = (h + size) & MASK
     while at + 8 <= size:
         h = (rotated(h ^ lane(0, int.from_bytes(data[at : at + 8], "little")), 27) * P1 + P4) & MASK
@@ -53,11 +53,25 @@ def test_the_reference_is_right() -> None:
 
 def test_ten_thousand_users_are_hashed_alike(tmp_path: Path) -> None:
     users = [f"{'user' * (number % 17)}-{number}" for number in range(10_000)]
-    (tmp_path / "users").write_text("".join(f"{user}\n" for user in users))
-    (tmp_path / "hash.lua").write_text(
+    shown = hashes(tmp_path, users, "xxhash.hash(user)")
+    assert shown == [xxh64(user.encode()) % 10**8 for user in users]
+
+
+def test_one_hash_seeds_the_next_whatever_the_order(tmp_path: Path) -> None:
+    users = [f"{'user' * (number % 17)}-{number}" for number in range(100)]
+    first, last = b"#" * 40, b"z"
+    expected = [xxh64(last, xxh64(user.encode(), xxh64(first))) % 10**8 for user in users]
+    assert hashes(tmp_path, users, 'xxhash.of_many({"z", ("#"):rep(40), user})') == expected
+    assert hashes(tmp_path, users, 'xxhash.of_many({user, "z", ("#"):rep(40)})') == expected
+
+
+def hashes(folder: Path, users: list[str], made: str) -> list[int]:
+    """What Lua makes of each user, modulo the shares."""
+    (folder / "users").write_text("".join(f"{user}\n" for user in users))
+    (folder / "hash.lua").write_text(
         f'package.path = "{lua_folder()}/?.lua;" .. package.path\n'
         'local xxhash = require "a8.xxhash"\n'
-        f'for user in io.lines("{tmp_path}/users") do print(xxhash.modulo(user, 100000000)) end\n'
+        f'for user in io.lines("{folder}/users") do print(xxhash.modulo({made}, 100000000)) end\n'
     )
-    shown = subprocess.run(["luajit", tmp_path / "hash.lua"], capture_output=True, check=True, text=True)
-    assert [int(each) for each in shown.stdout.split()] == [xxh64(user.encode()) % 10**8 for user in users]
+    shown = subprocess.run(["luajit", folder / "hash.lua"], capture_output=True, check=True, text=True)
+    return [int(each) for each in shown.stdout.split()]

@@ -80,7 +80,7 @@ def path_is(path: str) -> Predicate:
 
 @lru_cache(maxsize=256)
 def header_input(name: str) -> AnyMessage:
-    """The value of a request header, repeated ones joined with commas."""
+    """The value of a request header, repeated ones joined as ``decide.joined`` does."""
     header = ":authority" if name == _AUTHORITY else name
     return packed(http_inputs_pb2.HttpRequestHeaderMatchInput(header_name=header))
 

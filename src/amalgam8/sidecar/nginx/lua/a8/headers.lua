@@ -90,12 +90,14 @@ local function is_named(i, name)
     return tonumber(key.len) == #name and text(key.data, key.len) == name
 end
 
+-- The values of one name in a row; cookies as one cookie header, as HTTP/2 has them put together.
 local function joined(name, i)
+    local between = name == "cookie" and "; " or ","
     local value
     repeat
         if is_named(i, name) then
             local one = text(found[i].value.data, found[i].value.len)
-            value = value and value .. "," .. one or one
+            value = value and value .. between .. one or one
         end
         i = following[i]
     until i < 0
@@ -133,6 +135,19 @@ function M.get(name)
     local value = look(name, shelves[name])
     values[name], turns[name] = value or false, turn
     return value
+end
+
+-- The values of a header (lower-case name), one for each time that it came.
+function M.all(name)
+    local shelf, several = shelf_of(#name, byte(name)), {}
+    local i = used[shelf] == turn and foremost[shelf] or -1
+    while i >= 0 do
+        if is_named(i, name) then
+            several[#several + 1] = text(found[i].value.data, found[i].value.len)
+        end
+        i = following[i]
+    end
+    return several
 end
 
 return M

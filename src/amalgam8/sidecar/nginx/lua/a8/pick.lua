@@ -1,6 +1,7 @@
 -- Which share of a route takes the call, and which instance of it.
 
 local eject = require "a8.eject"
+local headers = require "a8.headers"
 local xxhash = require "a8.xxhash"
 
 local random, floor = math.random, math.floor
@@ -19,22 +20,25 @@ local function cookie_value(header, wanted)
     return nil
 end
 
-local function user(affinity, get)
+-- The hash of who asks, as uint64_t; nil where the request does not say.
+local function user(affinity)
     if affinity.cookie and affinity.cookie ~= "" then
-        local header = get("cookie")
-        return header and cookie_value(header, affinity.cookie)
+        local header = headers.get("cookie")
+        local value = header and cookie_value(header, affinity.cookie)
+        return value and xxhash.hash(value)
     end
-    return get(affinity.header:lower())
+    local values = headers.all(affinity.header:lower())
+    return values[1] and (values[2] and xxhash.of_many(values) or xxhash.hash(values[1]))
 end
 
--- The slice of the route for this request: by the user's hash, else by chance.
-function M.slice(route, get)
+-- The slice of the route for the request at hand: by the user's hash, else by chance.
+function M.slice(route)
     local slices = route.slices
     local count = #slices
     if count == 1 then
         return slices[1]
     end
-    local who = route.affinity and user(route.affinity, get)
+    local who = route.affinity and user(route.affinity)
     local point = who and xxhash.modulo(who, route.total) or floor(random() * route.total)
     if point < slices[1].upto then  -- most have two, which needs no loop
         return slices[1]

@@ -194,7 +194,7 @@ local function decide(target, now)
             note(entry.rule)
         end
     end
-    local slice = pick.slice(route, get)
+    local slice = pick.slice(route)
     local call = calls.new()
     call.service, call.route, call.target, call.path = service, route, slice.target, path
     call.retries_left = slice.retries or RETRIES

@@ -1,4 +1,4 @@
--- xxHash64 with seed 0, in 64-bit integers of the FFI: the hash that the other proxy splits users by.
+-- xxHash64, in 64-bit integers of the FFI: the hash that the other proxy splits users by.
 
 local ffi = require "ffi"
 local bit = require "bit"
@@ -22,14 +22,15 @@ local function merge(acc, lane)
     return bxor(acc, round(0ULL, lane)) * P1 + P4
 end
 
--- The hash of a string, as uint64_t.
-function M.hash(text)
+-- The hash of a string with a seed (0 where there is none), as uint64_t.
+function M.hash(text, seed)
+    seed = seed or 0ULL
     local length = #text
     local data = ffi.cast(bytes, text)
     local at = 0
     local h
     if length >= 32 then
-        local v1, v2, v3, v4 = P1 + P2, P2, 0ULL, 0ULL - P1
+        local v1, v2, v3, v4 = seed + P1 + P2, seed + P2, seed, seed - P1
         repeat
             local four = ffi.cast(words, data + at)
             v1, v2 = round(v1, four[0]), round(v2, four[1])
@@ -39,7 +40,7 @@ function M.hash(text)
         h = rol(v1, 1) + rol(v2, 7) + rol(v3, 12) + rol(v4, 18)
         h = merge(merge(merge(merge(h, v1), v2), v3), v4)
     else
-        h = P5
+        h = seed + P5
     end
     h = h + uint64(length)
     while at + 8 <= length do
@@ -59,9 +60,19 @@ function M.hash(text)
     return bxor(h, rshift(h, 32))
 end
 
--- The hash modulo a whole number below 2^53, as a number.
-function M.modulo(text, whole)
-    return tonumber(M.hash(text) % uint64(whole))
+-- The hash of several values, in whatever order they came: each is the seed of the next.
+function M.of_many(values)
+    table.sort(values)
+    local h = 0ULL
+    for _, value in ipairs(values) do
+        h = M.hash(value, h)
+    end
+    return h
+end
+
+-- A hash modulo a whole number below 2^53, as a number.
+function M.modulo(h, whole)
+    return tonumber(h % uint64(whole))
 end
 
 return M
