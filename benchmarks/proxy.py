@@ -7,9 +7,10 @@ request, which other load disturbs less, stands beside them.
 
 How much Lua can cost at the least is shown by an nginx that asks it as often, and that it tells nothing.
 
-What a proxy adds to a call is shown twice. On two processors most of it is the time until the other one
-wakes up, in a virtual machine above all: bare nginx adds as much, and what ours adds beyond that stands
-beside it. On one processor nobody has to be woken on another. Then: memory, and documents of 1,000 services.
+Calls one after the other are shown twice, their rate and what a proxy adds to them. On two processors most
+of the time goes until the other one wakes up, in a virtual machine above all: bare nginx adds as much and is
+as little ahead of Envoy, and what ours adds beyond bare nginx stands beside it. On one processor nobody has
+to be woken on another. Then: memory, before and after all these calls, and documents of 1,000 services.
 """
 
 import asyncio
@@ -102,9 +103,15 @@ async def run() -> AsyncIterator[str]:
                 os.sched_setaffinity(direct, {0})
                 for what in PATHS:
                     found = await _loads(what, 1, (ours.port, ours.worker), others, cpu=0)
+                    shown = f"{what}, 1 connection, all on one processor"
+                    for name, least in (("bare", PATHS[what][1]), ("envoy", ENVOY_AIM)):
+                        yield _rate(f"{shown}, times {name}", found["ours"], found[name], least)
                     for text in _added(f"{what}, all on one processor", found):
                         yield text
                 os.sched_setaffinity(direct, {1})
+                yield line(
+                    f"worker, {FEW} services, after calls", resident(ours.worker), WORKER_AIMS[FEW], "MB"
+                )
             async with sidecar(folder / "size") as ours:
                 async for text in _documents(ours, [*ports, free_port()]):
                     yield text
@@ -133,10 +140,9 @@ async def _compare(
     for name, least in (("bare", PATHS[what][1]), ("envoy", ENVOY_AIM)):
         shown = f"{what}, {connections} connections, times {name}"
         pairs = list(zip(found["ours"], found[name], strict=True))
-        rate = statistics.median(one.rate / other.rate for one, other in pairs)
         cost = statistics.median(other.cost / one.cost for one, other in pairs)
         lines += [
-            line(f"{shown}: requests/s", rate, least, "×", at_most=False),
+            _rate(shown, found["ours"], found[name], least),
             line(f"{shown}: per processor second", cost, least, "×", at_most=False),
         ]
     costs = [other.cost / one.cost for one, other in zip(found["idle Lua"], found["bare"], strict=True)]
@@ -146,6 +152,11 @@ async def _compare(
     if connections == 1:
         lines += _added(f"{what}, two processors", found)
     return lines
+
+
+def _rate(shown: str, ours: list[Load], others: list[Load], least: float) -> str:
+    rate = statistics.median(one.rate / other.rate for one, other in zip(ours, others, strict=True))
+    return line(f"{shown}: requests/s", rate, least, "×", at_most=False)
 
 
 def _added(what: str, found: dict[str, list[Load]]) -> list[str]:

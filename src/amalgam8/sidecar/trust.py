@@ -10,6 +10,12 @@ from pathlib import Path
 import msgspec
 
 _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+FOLDERS = {"/etc/ssl/certs/ca-certificates.crt": "/etc/ssl/certs"}
+"""Where a system keeps the authorities of a bundle one by one as well."""
+
+BY_HASH = "*.0"
+"""The files that OpenSSL finds in such a folder."""
+
 NO_AUTHORITIES = (
     "no file of certificate authorities was found; set proxy_ca_cert_file; instance {} gets no calls"
 )
@@ -17,10 +23,14 @@ NO_AUTHORITIES = (
 
 
 class Trust(msgspec.Struct, frozen=True):
-    """Whom to believe: ``authorities`` is a PEM file; ``verify`` False: everybody."""
+    """Whom to believe: ``authorities`` is a PEM file; ``verify`` False: everybody.
+
+    ``folder`` has the same authorities in a file each, named by hash as OpenSSL looks for them; empty: none.
+    """
 
     authorities: str = ""
     verify: bool = True
+    folder: str = ""
 
     @property
     def usable(self) -> bool:
@@ -37,4 +47,6 @@ def trust(authorities: Path | None, verify: bool) -> Trust:
     if authorities is not None:
         return Trust(str(authorities), verify)
     found = (ssl.get_default_verify_paths().cafile, os.environ.get("SSL_CERT_FILE"), *_BUNDLES)
-    return Trust(next((path for path in found if path and Path(path).is_file()), ""), verify)
+    bundle = next((path for path in found if path and Path(path).is_file()), "")
+    folder = FOLDERS.get(bundle, "")
+    return Trust(bundle, verify, folder if folder and any(Path(folder).glob(BY_HASH)) else "")

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from amalgam8.model.instance import Address
 from amalgam8.routing.plan import FaultEntry, MirrorEntry, PlanDelay, PlanMirror
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target, mirror_target
+from amalgam8.sidecar.trust import FOLDERS
 from tests.sidecar.authority import Authority
 from tests.sidecar.echo import code, echoing, talk
 from tests.sidecar.nginx.support import Backend, Client, Mesh, backends, running, simple, until
@@ -95,6 +98,30 @@ async def test_the_authorities_of_the_system_do_not_know_a_strange_one(mesh: Mes
     await mesh.follow(simple("svc", named.peer(host="localhost", tls=True)))
     assert (await mesh.ask("/svc/")).status == 503
     assert named.calls == 0
+
+
+@pytest.fixture
+def systems_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: Authority) -> None:
+    """The system's bundle knows a stranger only, to show that the folder beside it is read."""
+    for name in ("folder", "bundle"):
+        (tmp_path / name).mkdir()
+    bundle, folder = Authority(tmp_path / "bundle").file, Authority(tmp_path / "folder").file.parent
+    (folder / "wanted.pem").write_bytes(authority.file.read_bytes())
+    subprocess.run(["openssl", "rehash", folder], check=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.setitem(FOLDERS, str(bundle), str(folder))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.usefixtures("systems_folder")
+async def test_authorities_are_looked_up_in_the_folder_beside_the_systems_bundle(
+    tmp_path: Path, named: Backend, other: Backend
+) -> None:
+    async with running(tmp_path) as mesh:
+        await mesh.follow(simple("svc", named.peer(host="localhost", tls=True)))
+        assert (await mesh.ask("/svc/")).call.name == "name"
+        await mesh.follow(simple("svc", other.peer(host="localhost", tls=True)))
+        assert (await mesh.ask("/svc/")).status == 503
 
 
 async def test_verification_can_be_skipped(tmp_path: Path, other: Backend) -> None:

@@ -10,8 +10,9 @@ certificate and, where it has none, with its common name; addresses in certifica
 
 import itertools
 from collections.abc import Iterable
+from pathlib import Path
 
-from amalgam8.sidecar.trust import Trust
+from amalgam8.sidecar.trust import BY_HASH, Trust
 
 HEADER_BYTES = "32k"
 """One header, or the request line, at most; four such buffers for all of them."""
@@ -184,13 +185,22 @@ _COPY = """\
 
 
 def authorities(believed: Trust, modules: Iterable[str] = ("proxy", "grpc")) -> str:
-    """Who may vouch for https instances, said once for all servers, so that it is in memory once."""
+    """Who may vouch for https instances, said once for all servers, so that it is in memory once.
+
+    Of a folder only those are read that an instance names, each when it is needed first. nginx insists on a
+    file all the same, and is given the first.
+    """
     if not (believed.verify and believed.authorities):
         return ""
+    file, looks = believed.authorities, ""
+    if believed.folder:
+        file = str(min(Path(believed.folder).glob(BY_HASH)))
+        looks = f"    {{}}_ssl_conf_command VerifyCAPath {quoted(believed.folder)};\n"
     return "".join(
         f"    {module}_ssl_verify on;\n"
         f"    {module}_ssl_verify_depth {DEPTH};\n"
-        f"    {module}_ssl_trusted_certificate {quoted(believed.authorities)};\n"
+        f"    {module}_ssl_trusted_certificate {quoted(file)};\n"
+        f"{looks.format(module)}"
         for module in modules
     )
 

@@ -1,6 +1,8 @@
 -- Follows the newest generation of the document: each worker builds its tables once, beside the requests,
 -- and takes them at one stroke. A request keeps to the tables that it began with.
 
+jit.off(true, true)  -- it runs for changes, not for calls: what is compiled stays in memory
+
 local build = require "a8.build"
 local cjson = require "cjson.safe"
 local eject = require "a8.eject"

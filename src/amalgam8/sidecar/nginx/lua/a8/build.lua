@@ -1,6 +1,8 @@
 -- One service's document, made into the tables that requests are decided by. Pure; an error refuses it.
 -- There are many of some tables, peers above all: they have no member that most would have as nothing.
 
+jit.off(true, true)  -- it runs for changes, not for calls: what is compiled stays in memory
+
 local doors = require "a8.doors"
 local figures = require "a8.figures"
 local match = require "a8.match"

@@ -34,7 +34,7 @@ end
 -- Lines for the file at ``path``: add them to ``text``, and say so with ``added``. Raises an error where
 -- nothing can be written there.
 function M.to(path)
-    local lines = { path = path, text = buffer.new(MANY), appended = 0 }
+    local lines = { path = path, text = buffer.new(), appended = 0 }
     local problem = append(lines, 0)
     if problem then
         error(problem, 0)

@@ -2,6 +2,8 @@
 -- service that changed since ``base`` (0: every service). All of it is built before any of it counts; what
 -- cannot be built refuses the whole. The answer comes when every worker follows it.
 
+jit.off(true, true)  -- it runs for changes, not for calls: what is compiled stays in memory
+
 local apply = require "a8.apply"
 local build = require "a8.build"
 local cjson = require "cjson.safe"
