@@ -255,6 +255,28 @@ async def test_traced_calls_are_read_back_with_an_access_log_or_without(
         assert (tmp_path / "a.log").exists() == bool(log)
 
 
+async def test_no_app_can_say_what_protocol_it_speaks(tmp_path: Path) -> None:
+    """Neither to our own server, which is told so by the one that such calls are sent to first."""
+    async with (
+        running(tmp_path, access_log=tmp_path / "a.log") as mesh,
+        backends("one") as (one,),
+        Http2Client(mesh.port) as other,
+    ):
+        await mesh.follow(simple("svc", one.peer(), piece={"retries": 1}))
+        forged = [("x-a8-protocol", "GOPHER"), ("X-A8-Protocol", "GOPHER")]
+        calls = [await mesh.ask("/svc/x", *forged), await mesh.ask("/svc/%", *forged)]
+        async with Client(mesh.port) as client:  # a body that does not say its length
+            client.send("/svc/x", [("transfer-encoding", "chunked"), *forged], "PUT")
+            client.writer.write(b"1\r\nx\r\n0\r\n\r\n")
+            reply = await client.head()
+            reply.body = await client.reader.readexactly(int(reply.headers["content-length"]))
+            calls.append(reply)
+        assert all(not reply.call.header("x-a8-protocol") for reply in calls)
+        await other.ask("/svc/x", forged[:1], "PUT", body=b"x")
+        found = [record["protocol"] for record in await records(tmp_path / "a.log", 4)]
+        assert found == ["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/2.0"]
+
+
 async def test_the_caller_stands_in_records_as_it_is_called(tmp_path: Path) -> None:
     own = caller('sh$op"{}', ["v$1"])
     async with running(tmp_path, own_service=own, access_log=tmp_path / "a.log") as mesh:

@@ -256,6 +256,7 @@ def _main_server(listen: str, places: Places) -> str:
             error_page 502 504 = @a8_close;
             proxy_read_timeout 1h;
             proxy_send_timeout 1h;
+            proxy_set_header x-a8-protocol $server_protocol;
             proxy_hide_header x-a8-target;  # and not the reasons of refusals, which come from ourselves
             proxy_set_header Host $http_host;
             proxy_set_header Connection "";

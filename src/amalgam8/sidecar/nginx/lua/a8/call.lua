@@ -19,7 +19,7 @@ local function emptied(call)
     call.failure, call.reason, call.counted, call.inside = false, false, false, false
     -- What its record says.
     call.asked, call.number, call.id, call.rule, call.said = false, 0, false, "-", false
-    call.agent, call.forwarded, call.auth, call.head = false, false, false, false
+    call.agent, call.forwarded, call.auth, call.head, call.spoken = false, false, false, false, false
     return call
 end
 

@@ -1,7 +1,7 @@
 -- Paths that nginx takes for malformed, a % that begins no escape say, and that an app may well take: its
 -- parser answers them with 400 before any handler is asked. Such a call is sent once more, to our own server
--- on a unix socket, for the path "/" and with the one that was asked for in a header that only this socket
--- believes. What follows the first line, and all that comes back, passes as it is.
+-- on a unix socket, for the path "/"; what was asked for, and the protocol, stand in headers that only this
+-- socket believes. What follows the first line, and all that comes back, passes as it is.
 
 local headers = require "a8.headers"
 
@@ -10,7 +10,7 @@ local PIECE = 65536
 
 local M = { socket = "" }
 
--- The path asked for, where this is such a call sent once more.
+-- The path asked for, and the protocol, where this is such a call sent once more.
 function M.target()
     local target = headers.odd
     if not target or ngx.var.server_addr ~= M.socket then
@@ -18,7 +18,7 @@ function M.target()
         return nil
     end
     ngx.header["connection"] = "close"  -- the next call may be an ordinary one
-    return target
+    return target, headers.spoken
 end
 
 local function pass(from, to)
@@ -30,16 +30,17 @@ local function pass(from, to)
     end
 end
 
--- Send a call to our own server, for ``target``, whatever that is; ``rest`` is what is known of what follows
--- the header that names it, and begins with the end of that line.
-function M.once_more(app, method, target, version, rest)
+-- Send a call to our own server, for ``target``, whatever that is, in HTTP/1. ``spoken`` is what the app
+-- speaks, ``rest`` what is known of what follows these headers; it begins with the end of a line.
+function M.once_more(app, method, target, spoken, rest)
+    local version = spoken == "HTTP/1.0" and spoken or "HTTP/1.1"
     local server = ngx.socket.tcp()
     app:settimeouts(LONGEST, LONGEST, LONGEST)
     server:settimeouts(1000, LONGEST, LONGEST)
     if not server:connect(M.socket) then
         return ngx.exit(444)
     end
-    server:send({ method, " / ", version, "\r\nx-a8-target: ", target, rest })
+    server:send({ method, " / ", version, "\r\nx-a8-target: ", target, "\r\nx-a8-protocol: ", spoken, rest })
     local sending = ngx.thread.spawn(pass, app, server)
     pass(server, app)
     ngx.thread.kill(sending)

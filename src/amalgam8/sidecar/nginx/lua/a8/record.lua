@@ -173,17 +173,21 @@ local function course_of(said, attempts)
     return well
 end
 
--- nginx's variable ends with the times until the answers of all attempts began; the last one counts.
-local function put_ended(to)
+-- nginx's variable begins with the protocol, another than ``spoken`` where the call was sent once more, and
+-- ends with the times until the answers of all attempts began; the last one counts.
+local function put_ended(to, spoken)
     local text, length = variable.get(ended)
     local at = length - QUICK
-    if at > 0 and text[at - 1] == QUOTE and text[at] == ZERO and text[at + 1] == POINT then
+    if not spoken and at > 0 and text[at - 1] == QUOTE and text[at] == ZERO and text[at + 1] == POINT then
         to:putcdata(text, at)
         to:put(tobit((text[at + 2] - ZERO) * 100 + (text[at + 3] - ZERO) * 10 + text[at + 4] - ZERO))
         return
     end
     local before, times = ffi.string(text, length):match('^(.*")([^"]*)$')
     local seconds, part = times:match("(%d+)%.(%d+)$")
+    if spoken then
+        before = before:gsub("HTTP/[%d.]+", spoken, 1)
+    end
     to:put(before, seconds and tonumber(seconds) * 1000 + tonumber(part) or NONE)
 end
 
@@ -209,7 +213,7 @@ local function put_line(to, call, attempts, started, now)
     local tail = tails[status](call.rule)
     to:put(heads[status], tobit(floor((now - started) * 1000 + 0.5)), where_of(call, attempts))
     to:put(call.head and received(call) or NOTHING)
-    put_ended(to)
+    put_ended(to, call.spoken)
     local moment = floor(started)
     to:put(start_of(moment), thousandths[floor((started - moment) * 1000 + 0.5) % 1000])
     to:put(course_of(said, attempts), path, agent_of(call.agent or NONE))

@@ -295,12 +295,13 @@ function M.handle()
     end
     headers.drop_forged()
     local var, now = ngx.var, ngx.now()
-    local asked = odd.target() or variable.text(asked_uri)
+    local asked, spoken = odd.target()
+    asked = asked or variable.text(asked_uri)
     local call, refused = decide(asked, now)
     if not call then
         return ngx.exec("@a8_whole")
     end
-    call.asked = asked
+    call.asked, call.spoken = asked, spoken or false
     identify(call, var)
     context.set(call)
     if refused then

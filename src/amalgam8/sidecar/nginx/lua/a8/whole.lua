@@ -99,7 +99,8 @@ function M.handle()
         end
     end
     local more = length and ("\r\ncontent-length: " .. length) or ""
-    return odd.once_more(app, var.request_method, var.request_uri, "HTTP/1.1", { more, head, rest })
+    local spoken = var.http_x_a8_protocol
+    return odd.once_more(app, var.request_method, var.request_uri, spoken, { more, head, rest })
 end
 
 return M
