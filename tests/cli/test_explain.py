@@ -130,8 +130,10 @@ async def test_an_answer_of_another_kind(a8ctl: Cli) -> None:
 
 
 def test_a_header_that_comes_twice_is_joined() -> None:
-    question = asked("web:v1, v2", "reviews", "/x", "GET", ["A: 1", "A:2", "B:"])
-    assert question["headers"] == {"A": "1,2", "B": ""}
+    question = asked(
+        "web:v1, v2", "reviews", "/x", "GET", ["A: 1", "a:2", "B:", "Cookie: a=1", "cookie: b=2"]
+    )
+    assert question["headers"] == {"a": "1,2", "b": "", "cookie": "a=1; b=2"}
     assert question["source"] == {"name": "web", "tags": ["v1", "v2"]}
     with pytest.raises(InvalidSetting):
         asked("web", "", "", "GET", [])

@@ -91,25 +91,26 @@ def explain(
 
 def asked(caller: str, destination: str, path: str, method: str, headers: list[str]) -> dict[str, Any]:
     """The question that these flags stand for; raises InvalidSetting."""
+    from amalgam8.routing.decide import joined
+
     if not destination and not path:
         raise InvalidSetting("say which call: --to SERVICE, or --path with a whole path")
     name, _, tags = caller.partition(":")
     question: dict[str, Any] = {
         "source": {"name": name.strip(), "tags": [tag.strip() for tag in tags.split(",") if tag.strip()]},
         "method": method,
-        "headers": {},
+        "headers": joined(_pair(text) for text in headers),
     }
     question |= {"destination": destination} if destination else {}
     question |= {"path": path} if path else {}
-    given: dict[str, str] = question["headers"]
-    for text in headers:
-        key, sign, value = text.partition(":")
-        if not sign or not key.strip():
-            raise InvalidSetting(f"--header: {text!r} is not allowed; allowed: 'NAME: VALUE'")
-        key, value = key.strip(), value.strip()
-        # As a proxy sees a header that comes twice.
-        given[key] = f"{given[key]},{value}" if key in given else value
     return question
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition(":")
+    if not sign or not key.strip():
+        raise InvalidSetting(f"--header: {text!r} is not allowed; allowed: 'NAME: VALUE'")
+    return key.strip(), value.strip()
 
 
 def _supposing(files: list[str], without: list[str]) -> dict[str, Any]:
