@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from amalgam8.cli.connect import Target, curl
+from amalgam8.cli.connect import Target, curl, target_from
+from amalgam8.cli.context_file import Contexts
 from amalgam8.cli.main import main
 from amalgam8.model.errors import InvalidSetting
 from tests.web.certificates import made
 from tests.web.keys import SECRET
+
+A = "http://a.example:1"
+B = "http://b.example:2"
 
 
 def test_check_makes_urls_normal() -> None:
@@ -78,3 +82,18 @@ def test_https_is_checked_against_the_given_authority(
             assert "ca_cert: cannot read /no/such" in capsys.readouterr().err
         finally:
             process.kill()
+
+
+def test_a_token_goes_to_its_own_address_only() -> None:
+    found = Contexts("one", {"one": {"controller_url": A, "controller_token": "t", "registry_token": "r"}})
+
+    def token(**given: str) -> str:
+        return target_from(given, found).controller_token
+
+    assert token() == "t"
+    assert token(controller_url=A) == "t"
+    assert token(controller_url=B) == ""
+    assert token(controller_url=B, controller_token="x") == "x"
+    assert token(controller_token="x") == "x"
+    assert target_from({}, found).registry_token == "r"
+    assert target_from({"registry_url": B}, found).registry_token == ""

@@ -90,14 +90,14 @@ def rules(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def contexts(_ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of contexts."""
-    from amalgam8.cli.contexts import read
+    from amalgam8.cli.context_file import read
 
     return _beginning(_asked(lambda: read().contexts), incomplete)
 
 
 def _target(ctx: typer.Context) -> Any:
     """Where to ask, by the global flags of the line so far; None: they make no sense."""
-    from amalgam8.cli.main import target_from
+    from amalgam8.cli.connect import target_from
     from amalgam8.model.errors import A8Error
 
     given = ctx.find_root().params

@@ -17,6 +17,9 @@ from amalgam8.model.errors import InvalidSetting
 from amalgam8.runtime.kinds import URL
 
 if TYPE_CHECKING:
+    import typer
+
+    from amalgam8.cli.context_file import Contexts
     from amalgam8.clients.controller import ControllerClient
     from amalgam8.clients.registry import RegistryClient
 
@@ -93,6 +96,37 @@ class Target:
             yield RegistryClient(http)
         finally:
             await http.close()
+
+
+def target_from(
+    given: Mapping[str, str | None], found: "Contexts | None" = None, *, debug: bool = False
+) -> Target:
+    """Where a command goes: what flags and environment say, else the context, else this machine.
+
+    A context's token goes to the context's address only, never to one that a flag names.
+
+    Raises:
+        NoSuchContext, InvalidSetting: the context, or the file of contexts, cannot be used.
+    """
+    from amalgam8.cli.context_file import MEMBERS, PATHS, chosen
+
+    context = chosen(given.get("context") or "", found)
+    values = {member: given.get(member) for member in MEMBERS}
+    for server, default in (("controller", CONTROLLER_URL), ("registry", REGISTRY_URL)):
+        url, token = f"{server}_url", f"{server}_token"
+        theirs = context.get(url, default)
+        if values[url] in (None, theirs):
+            values[url] = theirs
+            values[token] = context.get(token) if values[token] is None else values[token]
+    for member in PATHS:
+        values[member] = context.get(member) if values[member] is None else values[member]
+    return Target(**{member: value or "" for member, value in values.items()}, debug=debug)
+
+
+def target_of(ctx: "typer.Context") -> Target:
+    """Where the command is to go; raises InvalidSetting for a wrong URL or token."""
+    target: Target = ctx.obj
+    return target.check()
 
 
 def _run(asked: Coroutine[Any, Any, T]) -> T:

@@ -12,8 +12,8 @@ import msgspec
 import typer
 
 from amalgam8.cli import documents, show, terms
+from amalgam8.cli.connect import target_of
 from amalgam8.cli.history import difference
-from amalgam8.cli.rules import target_of
 from amalgam8.model.errors import A8Error, InvalidInput
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amalgam8.cli import completion, show, terms
-from amalgam8.cli.rules import target_of
+from amalgam8.cli.connect import target_of
 from amalgam8.model.errors import A8Error, InvalidInput, InvalidSetting
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amalgam8.cli import completion, show, terms
+from amalgam8.cli.connect import target_of
 from amalgam8.cli.listings import Output, action_text, headers_of, read_listed, source_text
-from amalgam8.cli.rules import Destinations, target_of
+from amalgam8.cli.rules import Destinations
 from amalgam8.model.errors import A8Error, InvalidSetting
 
 if TYPE_CHECKING:

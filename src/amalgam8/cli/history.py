@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amalgam8.cli import documents, show, terms
-from amalgam8.cli.rules import target_of
+from amalgam8.cli.connect import target_of
 
 if TYPE_CHECKING:
     from amalgam8.clients.controller import ControllerClient, Entry, How, Step

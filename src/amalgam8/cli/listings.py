@@ -12,7 +12,8 @@ import msgspec
 import typer
 
 from amalgam8.cli import completion, show
-from amalgam8.cli.rules import Destinations, Ids, Tags, target_of
+from amalgam8.cli.connect import target_of
+from amalgam8.cli.rules import Destinations, Ids, Tags
 from amalgam8.model.errors import BadAnswer
 
 Output = Annotated[show.Form, typer.Option("-o", "--output", help="Form.")]

@@ -6,20 +6,17 @@ Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 3 inconclusive
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 from amalgam8.cli import completion, show
 from amalgam8.cli.commands import PROGRAM, examples
-from amalgam8.cli.connect import CONTROLLER_URL, REGISTRY_URL, Target
+from amalgam8.cli.connect import CONTROLLER_URL, REGISTRY_URL, Target, target_from
 from amalgam8.cli.group import Group
 from amalgam8.model.errors import A8Error, InvalidInput, Unavailable
-
-if TYPE_CHECKING:
-    from amalgam8.cli.contexts import Contexts
 
 DONE, NO, USAGE, INCONCLUSIVE, LATE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
@@ -182,31 +179,6 @@ def _global(
         "up",
     )
     ctx.obj = Target(debug=debug) if late else target_from(given, debug=debug)
-
-
-def target_from(
-    given: Mapping[str, str | None], found: "Contexts | None" = None, *, debug: bool = False
-) -> Target:
-    """Where a command goes: what flags and environment say, else the context, else this machine.
-
-    A context's token goes to the context's address only, never to one that a flag names.
-
-    Raises:
-        NoSuchContext, InvalidSetting: the context, or the file of contexts, cannot be used.
-    """
-    from amalgam8.cli import contexts
-
-    context = contexts.chosen(given.get("context") or "", found)
-    values = {member: given.get(member) for member in contexts.MEMBERS}
-    for server, default in (("controller", CONTROLLER_URL), ("registry", REGISTRY_URL)):
-        url, token = f"{server}_url", f"{server}_token"
-        theirs = context.get(url, default)
-        if values[url] in (None, theirs):
-            values[url] = theirs
-            values[token] = context.get(token) if values[token] is None else values[token]
-    for member in contexts.PATHS:
-        values[member] = context.get(member) if values[member] is None else values[member]
-    return Target(**{member: value or "" for member, value in values.items()}, debug=debug)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amalgam8.cli import show, terms
+from amalgam8.cli.connect import target_of
 from amalgam8.cli.listings import Output
-from amalgam8.cli.rules import target_of
 from amalgam8.cli.shorthand import Service
 from amalgam8.cli.top import seconds
 from amalgam8.cli.traffic import WrongShape

@@ -14,10 +14,10 @@ import msgspec
 import typer
 
 from amalgam8.cli import documents, show, terms
+from amalgam8.cli.connect import target_of
 from amalgam8.cli.declare import files_at
 from amalgam8.cli.expectations import Differs, differences
 from amalgam8.cli.explained import read
-from amalgam8.cli.rules import target_of
 from amalgam8.cli.suite_reader import RuleTest, Suite, read_suite
 from amalgam8.model.errors import A8Error, InvalidInput
 from amalgam8.model.rule import Rule, in_order, rfc3339

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amalgam8.cli import completion, show, terms
-from amalgam8.cli.connect import Target
+from amalgam8.cli.connect import target_of
 from amalgam8.model.errors import A8Error, InvalidSetting
 
 if TYPE_CHECKING:
@@ -178,9 +178,3 @@ def confirmed(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def target_of(ctx: typer.Context) -> Target:
-    """Where the command is to go; raises InvalidSetting for a wrong URL or token."""
-    target: Target = ctx.obj
-    return target.check()

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from amalgam8.cli import completion, show, terms
-from amalgam8.cli.rules import NotConfirmed, confirmed, target_of
+from amalgam8.cli.connect import target_of
+from amalgam8.cli.rules import NotConfirmed, confirmed
 from amalgam8.model.errors import InvalidSetting
 
 if TYPE_CHECKING:

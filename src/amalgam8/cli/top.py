@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amalgam8.cli import show
+from amalgam8.cli.connect import target_of
 from amalgam8.cli.listings import Output
-from amalgam8.cli.rules import Destinations, target_of
+from amalgam8.cli.rules import Destinations
 from amalgam8.model.errors import InvalidSetting
 from amalgam8.runtime.kinds import duration
 

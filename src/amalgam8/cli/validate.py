@@ -12,10 +12,10 @@ import msgspec
 import typer
 
 from amalgam8.cli import documents, show, terms
+from amalgam8.cli.connect import target_of
 from amalgam8.cli.declare import files_at
 from amalgam8.cli.documents import BadText
 from amalgam8.cli.places import Place, Places
-from amalgam8.cli.rules import target_of
 from amalgam8.model.errors import A8Error, Problem
 from amalgam8.model.rule import Rule
 from amalgam8.model.rule_reader import RuleReader
