@@ -27,6 +27,8 @@ def test_a_folder_of_the_same_authorities_is_known_where_it_has_links(
     assert trust(None, True).folder == ""
     monkeypatch.setitem(FOLDERS, str(bundle), str(tmp_path))
     assert trust(None, True).folder == ""
+    (tmp_path / "00000000.0").symlink_to(tmp_path / "gone.pem")
+    assert trust(None, True).folder == ""
     (tmp_path / "0a1b2c3d.0").symlink_to(bundle)
     assert trust(None, True) == Trust(str(bundle), True, str(tmp_path))
     assert trust(bundle, True).folder == ""  # said by the settings: that file, and nothing else

@@ -13,9 +13,6 @@ _BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.
 FOLDERS = {"/etc/ssl/certs/ca-certificates.crt": "/etc/ssl/certs"}
 """Where a system keeps the authorities of a bundle one by one as well."""
 
-BY_HASH = "*.0"
-"""The files that OpenSSL finds in such a folder."""
-
 NO_AUTHORITIES = (
     "no file of certificate authorities was found; set proxy_ca_cert_file; instance {} gets no calls"
 )
@@ -49,4 +46,9 @@ def trust(authorities: Path | None, verify: bool) -> Trust:
     found = (ssl.get_default_verify_paths().cafile, os.environ.get("SSL_CERT_FILE"), *_BUNDLES)
     bundle = next((path for path in found if path and Path(path).is_file()), "")
     folder = FOLDERS.get(bundle, "")
-    return Trust(bundle, verify, folder if folder and any(Path(folder).glob(BY_HASH)) else "")
+    return Trust(bundle, verify, folder if folder and by_hash(folder) else "")
+
+
+def by_hash(folder: str) -> list[Path]:
+    """Files that OpenSSL finds in a folder of authorities, the first of each name; links may lead nowhere."""
+    return sorted(path for path in Path(folder).glob("*.0") if path.is_file())

@@ -10,9 +10,8 @@ certificate and, where it has none, with its common name; addresses in certifica
 
 import itertools
 from collections.abc import Iterable
-from pathlib import Path
 
-from amalgam8.sidecar.trust import BY_HASH, Trust
+from amalgam8.sidecar.trust import Trust, by_hash
 
 HEADER_BYTES = "32k"
 """One header, or the request line, at most; four such buffers for all of them."""
@@ -194,7 +193,7 @@ def authorities(believed: Trust, modules: Iterable[str] = ("proxy", "grpc")) -> 
         return ""
     file, looks = believed.authorities, ""
     if believed.folder:
-        file = str(min(Path(believed.folder).glob(BY_HASH)))
+        file = str(by_hash(believed.folder)[0])
         looks = f"    {{}}_ssl_conf_command VerifyCAPath {quoted(believed.folder)};\n"
     return "".join(
         f"    {module}_ssl_verify on;\n"
