@@ -29,9 +29,9 @@ KEPT_CONNECTIONS = {"a8": 512, "a8_grpc": 128}
 """Connections to instances that one worker keeps open while nobody needs them, by what is spoken on them; the
 place for one takes 350 bytes, whether used or not."""
 
-GROWTH, PACE = 130, 400
+GROWTH, PACE = 120, 400
 """When Lua looks for what is not in use any more, in per cent of what was in use, and how fast. The usual 200
-and 200 take 1 to 6 MB more and are no faster."""
+and 200 take 1 to 8 MB more and are no faster."""
 
 
 class Places(msgspec.Struct, frozen=True):

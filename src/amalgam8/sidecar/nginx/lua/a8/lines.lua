@@ -4,7 +4,7 @@
 local buffer = require "string.buffer"
 local ffi = require "ffi"
 
-local MANY = 65536  -- bytes
+local MANY = 60000  -- bytes; beyond 64 KB a buffer takes twice as much
 local OLD = 1  -- second
 
 ffi.cdef [[
