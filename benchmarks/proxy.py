@@ -107,10 +107,10 @@ async def run() -> AsyncIterator[str]:
                 for text in _working(found):
                     yield text
                 os.sched_setaffinity(direct, {0})
-                for what, (path, _) in PATHS.items():
+                for what, (path, of_bare) in PATHS.items():
                     found = await _loads(path, 1, (ours.port, ours.worker), others, cpu=0)
                     shown = f"{what}, 1 connection, all on one processor"
-                    for name, least in (("bare", PATHS[what][1]), ("envoy", ENVOY_AIM)):
+                    for name, least in (("bare", of_bare), ("envoy", ENVOY_AIM)):
                         yield _rate(f"{shown}, times {name}", found["ours"], found[name], least)
                     for text in _added(f"{what}, all on one processor", found):
                         yield text

@@ -24,8 +24,7 @@ local following = ffi.new("int[?]", LIMIT)  -- the next one on the same shelf, -
 local values, turns, shelves, names = {}, {}, {}, 0
 local turn, count, suspect = 0, 0, false
 
--- ``odd``, ``spoken``: what x-a8-target and x-a8-protocol said.
-local M = { LIMIT = LIMIT, odd = nil, spoken = nil }
+local M = { LIMIT = LIMIT, odd = nil }  -- ``odd``: what x-a8-target said
 
 local function shelf_of(length, first)
     return band(length, 31) + lshift(band(first, 31), 5)
@@ -71,8 +70,6 @@ local function drop()
         if name:sub(1, 5) == "x-a8-" or name:sub(1, 8) == "x-envoy-" then
             if name == "x-a8-target" and not M.odd then
                 M.odd = text(found[i].value.data, found[i].value.len)
-            elseif name == "x-a8-protocol" and not M.spoken then
-                M.spoken = text(found[i].value.data, found[i].value.len)
             end
             ngx.req.clear_header(name)
             key.len = 0
@@ -82,7 +79,7 @@ end
 
 -- Drop the request's headers that could forge the mesh's own words: x-a8-* and x-envoy-*.
 function M.drop_forged()
-    M.odd, M.spoken = nil, nil
+    M.odd = nil
     if suspect then
         drop()
     end

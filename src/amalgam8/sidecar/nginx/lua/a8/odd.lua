@@ -1,6 +1,6 @@
 -- Paths that nginx takes for malformed, a % that begins no escape say, and that an app may well take: its
 -- parser answers them with 400 before any handler is asked. Such a call is sent once more, to our own server
--- on a unix socket, for the path "/"; what was asked for, and the protocol, stand in headers that only this
+-- on a unix socket, for the path "/"; its protocol and what was asked for stand in a header that only this
 -- socket believes. What follows the first line, and all that comes back, passes as it is.
 
 local headers = require "a8.headers"
@@ -18,7 +18,8 @@ function M.target()
         return nil
     end
     ngx.header["connection"] = "close"  -- the next call may be an ordinary one
-    return target, headers.spoken
+    local spoken, path = target:match("^(%S+) (.*)$")
+    return path, spoken
 end
 
 local function pass(from, to)
@@ -31,7 +32,7 @@ local function pass(from, to)
 end
 
 -- Send a call to our own server, for ``target``, whatever that is, in HTTP/1. ``spoken`` is what the app
--- speaks, ``rest`` what is known of what follows these headers; it begins with the end of a line.
+-- speaks, ``rest`` what is known of what follows the header that says both; it begins with the line's end.
 function M.once_more(app, method, target, spoken, rest)
     local version = spoken == "HTTP/1.0" and spoken or "HTTP/1.1"
     local server = ngx.socket.tcp()
@@ -40,7 +41,7 @@ function M.once_more(app, method, target, spoken, rest)
     if not server:connect(M.socket) then
         return ngx.exit(444)
     end
-    server:send({ method, " / ", version, "\r\nx-a8-target: ", target, "\r\nx-a8-protocol: ", spoken, rest })
+    server:send({ method, " / ", version, "\r\nx-a8-target: ", spoken, " ", target, rest })
     local sending = ngx.thread.spawn(pass, app, server)
     pass(server, app)
     ngx.thread.kill(sending)

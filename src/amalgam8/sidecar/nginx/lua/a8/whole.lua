@@ -13,6 +13,10 @@ local PAUSE = 1000  -- milliseconds without a byte after which the body is no lo
 local LAST = "0\r\n\r\n"
 local PIECE = 65536
 
+-- Written by the server that led the call here, in place of any of that name; nginx's variable of that name
+-- would also hold what an app may send with underscores.
+local PROTOCOL = "\r\nx%-a8%-protocol: (HTTP/[%d.]+)"
+
 local SENDS = { PUT = true, POST = true, PATCH = true }
 
 local M = {}
@@ -87,6 +91,8 @@ function M.handle()
         return ngx.exit(444)
     end
     local head, rest, length = "\r\n" .. ngx.req.raw_header(true), "", nil
+    local spoken = head:match(PROTOCOL)
+    head = head:gsub(PROTOCOL, "", 1)
     if var.http_transfer_encoding then
         local chunks, body = read(app)
         rest = chunks or body
@@ -99,7 +105,6 @@ function M.handle()
         end
     end
     local more = length and ("\r\ncontent-length: " .. length) or ""
-    local spoken = var.http_x_a8_protocol
     return odd.once_more(app, var.request_method, var.request_uri, spoken, { more, head, rest })
 end
 
