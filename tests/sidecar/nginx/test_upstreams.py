@@ -14,7 +14,9 @@ import pytest
 from amalgam8.model.instance import Address
 from amalgam8.routing.plan import FaultEntry, MirrorEntry, PlanDelay, PlanMirror
 from amalgam8.routing.resolve import Peer, Route, ServiceRouting, Slice, Target, mirror_target
+from amalgam8.sidecar.tcp import TcpProxy
 from amalgam8.sidecar.trust import FOLDERS
+from tests.conftest import free_port
 from tests.sidecar.authority import Authority
 from tests.sidecar.echo import code, echoing, talk
 from tests.sidecar.nginx.support import Backend, Client, Mesh, backends, running, simple, until
@@ -117,11 +119,18 @@ def systems_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: A
 async def test_authorities_are_looked_up_in_the_folder_beside_the_systems_bundle(
     tmp_path: Path, named: Backend, other: Backend
 ) -> None:
-    async with running(tmp_path) as mesh:
+    port = free_port()
+    async with running(tmp_path, tcp_proxies=(TcpProxy(port, "svc"),)) as mesh:
         await mesh.follow(simple("svc", named.peer(host="localhost", tls=True)))
         assert (await mesh.ask("/svc/")).call.name == "name"
+        async with Client(port) as connection:  # the port of TCP has settings of its own
+            assert (await connection.ask("/")).call.name == "name"
         await mesh.follow(simple("svc", other.peer(host="localhost", tls=True)))
         assert (await mesh.ask("/svc/")).status == 503
+        async with Client(port) as connection:
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await connection.ask("/")
+        assert other.calls == 0
 
 
 async def test_verification_can_be_skipped(tmp_path: Path, other: Backend) -> None:
