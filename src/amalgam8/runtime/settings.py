@@ -35,7 +35,7 @@ class Spec:
 
 
 # ``help`` is the field's own word, as in argparse.
-def setting(default: Any, help: str, kind: Kind[Any] = TEXT, *, yaml: str = "", secret: bool = False) -> Any:  # noqa: A002
+def setting(default: Any, help: str, kind: Kind[Any] = TEXT, *, yaml: str = "", secret: bool = False) -> Any:  # noqa: A002 - the word of argparse and typer
     """Declare a dataclass field that is a setting.
 
     ``yaml`` is a dotted path at which the file may also give it, beside its own name.

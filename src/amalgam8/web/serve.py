@@ -63,7 +63,7 @@ async def serving(
     config = uvicorn.Config(
         app if tls is None else _InPieces(app),
         # uvicorn wants a class by its types, and calls whatever it is given.
-        http=functools.partial(PatientHttp, quick=app if isinstance(app, Api) else None),  # type: ignore[arg-type]
+        http=functools.partial(PatientHttp, quick=app if isinstance(app, Api) else None),  # type: ignore[arg-type]  # a class is asked for; what makes one will do
         ws="none",
         lifespan="off",
         log_config=None,
