@@ -62,6 +62,15 @@ async def test_over_http2_too(mesh: Mesh) -> None:
         assert [one.calls, two.calls] == [2, 2]
 
 
+async def test_what_is_no_body_is_not_waited_for(mesh: Mesh) -> None:
+    async with backends("one") as (one,), Http2Client(mesh.port) as client:
+        await mesh.follow(simple("svc", one.peer(), piece={"retries": 1}))
+        async with asyncio.timeout(LIMIT):  # to wait for each would take longer
+            for _ in range(2 * int(LIMIT)):
+                reply = await client.ask("/svc/x", [("transfer_encoding", "chunked")], "PUT")
+                assert (reply.status, reply.json["size"]) == (200, 0)
+
+
 async def test_what_is_never_repeated_takes_no_longer_way(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     async with (

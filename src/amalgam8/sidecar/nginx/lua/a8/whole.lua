@@ -13,9 +13,10 @@ local PAUSE = 1000  -- milliseconds without a byte after which the body is no lo
 local LAST = "0\r\n\r\n"
 local PIECE = 65536
 
--- Written by the server that led the call here, in place of any of that name; nginx's variable of that name
--- would also hold what an app may send with underscores.
+-- Written by the server that led the call here, in place of any of these names; nginx's variables of these
+-- names would also hold what an app may send with underscores.
 local PROTOCOL = "\r\nx%-a8%-protocol: (HTTP/[%d.]+)"
+local CHUNKED = "\r\nTransfer%-Encoding: chunked"
 
 local SENDS = { PUT = true, POST = true, PATCH = true }
 
@@ -93,14 +94,14 @@ function M.handle()
     local head, rest, length = "\r\n" .. ngx.req.raw_header(true), "", nil
     local spoken = head:match(PROTOCOL)
     head = head:gsub(PROTOCOL, "", 1)
-    if var.http_transfer_encoding then
+    if head:find(CHUNKED) then
         local chunks, body = read(app)
         rest = chunks or body
         if not rest then
             return ngx.exit(444)
         end
         if body then
-            head = head:gsub("\r\n[Tt]ransfer%-[Ee]ncoding: [^\r]*", "", 1)
+            head = head:gsub(CHUNKED, "", 1)
             length = #body
         end
     end
